@@ -1,0 +1,90 @@
+"""The exception tree: one root, and each leaf also the builtin that fits it.
+
+The one funnel from an operating system's error number to an exception is in
+`scopedbump._pages`; what is here only carries the facts and words the message.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CommitError",
+    "EscapeError",
+    "EscapeWarning",
+    "RegionBusyError",
+    "RegionClosedError",
+    "RegionFullError",
+    "ReserveError",
+    "ScopedBumpError",
+]
+
+
+class ScopedBumpError(Exception):
+    """The root of all errors that scopedbump raises, apart from TypeError and ValueError for bad arguments."""
+
+
+class RegionClosedError(ScopedBumpError, ValueError):
+    """The region, its pool, or the request that it belonged to is over."""
+
+
+class RegionBusyError(ScopedBumpError, RuntimeError):
+    """The region can't do that now: a scope is open inside it."""
+
+
+class RegionFullError(ScopedBumpError, MemoryError):
+    """The region has no room left for a request; it goes on serving what fits.
+
+    Attributes:
+        requested: bytes asked for.
+        align: the alignment asked for, in bytes.
+        available: bytes left in the region, before alignment.
+        size: bytes of the whole region.
+    """
+
+    def __init__(self, requested: int, align: int, available: int, size: int, name: str = "") -> None:
+        super().__init__(requested, align, available, size, name)
+        self.requested = requested
+        self.align = align
+        self.available = available
+        self.size = size
+        self.name = name
+
+    def __str__(self) -> str:
+        region = f"region {self.name!r}" if self.name else "the region"
+        return (
+            f"{region} is full: {self.requested} bytes aligned to {self.align} were asked for, "
+            f"{self.available} of {self.size} are left; open it with a larger size=, "
+            "or give memory back with scope() or reset()"
+        )
+
+
+class ReserveError(ScopedBumpError, OSError):
+    """The operating system refused to reserve address space; `errno` or `winerror` says why."""
+
+
+class CommitError(ScopedBumpError, MemoryError):
+    """The operating system refused to make reserved memory usable.
+
+    Attributes:
+        errno: the POSIX error number, or None on Windows.
+        winerror: the Windows error code, or None elsewhere.
+    """
+
+    def __init__(self, message: str, errno: int | None = None, winerror: int | None = None) -> None:
+        super().__init__(message, errno, winerror)
+        self.errno = errno
+        self.winerror = winerror
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class EscapeError(ScopedBumpError, BufferError):
+    """With escape="raise": something still pointed into the region when it closed. The region is closed all the same."""
+
+
+class EscapeWarning(ResourceWarning):
+    """With escape="warn": something still pointed into the region when it closed."""
+
+
+for _name in __all__:
+    globals()[_name].__module__ = "scopedbump"

@@ -1,0 +1,61 @@
+"""Alignment, rounding and the checks of sizes: pure integers, the same on every system."""
+
+from __future__ import annotations
+
+import reprlib
+import sys
+from operator import index
+
+ALIGN = 16
+"""The default alignment in bytes: what malloc gives, enough for every standard C type and for SSE."""
+
+WINDOW = 1 << 17
+"""How far, in bytes, the ready part of a region runs ahead of its cursor.
+
+The slow path is entered once a window. Small, so that dead views and cleared memory stay in the cache:
+with 64-byte blocks 2048 views are alive before they are swept."""
+
+FIRST_COMMIT = 1 << 20
+MAX_COMMIT_STEP = 1 << 26
+
+
+def round_up(value: int, align: int) -> int:
+    """The smallest multiple of `align`, a power of two, that is not below `value`."""
+    return (value + align - 1) & -align
+
+
+def place(base: int, cursor: int, size: int, align: int) -> tuple[int, int]:
+    """Where a block of `size` bytes goes: (start, stop), relative to `base`, its absolute address aligned."""
+    start = round_up(base + cursor, align) - base
+    return start, start + size
+
+
+def commit_target(committed: int, needed: int, size: int, page: int) -> int:
+    """Up to where to commit when `needed` bytes must be usable: doubling, so that system calls stay rare."""
+    step = min(max(committed, FIRST_COMMIT), MAX_COMMIT_STEP)
+    return min(round_up(max(needed, committed + step), page), round_up(size, page))
+
+
+def checked_int(value: object, what: str, least: int) -> int:
+    """`value` as a plain int from `least` to sys.maxsize, or TypeError or ValueError with the value in the message."""
+    if not hasattr(type(value), "__index__"):
+        raise TypeError(f"{what} must be an int, not {reprlib.repr(value)} ({type(value).__name__})")
+    number = index(value)  # type: ignore[arg-type]  # it has __index__, as the line above saw
+    if number < least:
+        raise ValueError(f"{what} must be {'positive' if least else 'zero or more'}, not {_shown(number)}")
+    if number > sys.maxsize:
+        raise ValueError(f"{what} must be at most {sys.maxsize}, not {_shown(number)}")
+    return number
+
+
+def checked_align(value: object) -> int:
+    """An alignment in bytes: a power of two."""
+    align = checked_int(value, "align", 1)
+    if align & (align - 1):
+        raise ValueError(f"align must be a power of two, not {align}")
+    return align
+
+
+def _shown(number: int) -> str:
+    # Python refuses to print an int of more than 4300 digits.
+    return str(number) if number.bit_length() < 256 else f"{'-' if number < 0 else ''}2**{number.bit_length() - 1} or so"

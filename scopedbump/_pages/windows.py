@@ -1,0 +1,72 @@
+"""Pages by VirtualAlloc and VirtualFree: Windows."""
+
+from __future__ import annotations
+
+import mmap
+from itertools import islice
+from typing import Protocol, cast
+
+from scopedbump._errors import CommitError, ReserveError
+from scopedbump._pages._windows_abi import ffi
+
+
+class _Kernel32(Protocol):
+    def VirtualAlloc(self, address: int, size: int, type: int, protect: int) -> int: ...
+    def VirtualFree(self, address: int, size: int, type: int) -> int: ...
+
+
+# winnt.h
+_MEM_COMMIT = 0x1000
+_MEM_RESERVE = 0x2000
+_MEM_DECOMMIT = 0x4000
+_MEM_RELEASE = 0x8000
+_PAGE_NOACCESS = 0x01
+_PAGE_READWRITE = 0x04
+
+# winerror.h
+_SHORT_OF_MEMORY = {8, 14, 1450, 1455}  # NOT_ENOUGH_MEMORY, OUTOFMEMORY, NO_SYSTEM_RESOURCES, COMMITMENT_LIMIT
+
+
+class WindowsPages:
+    """The virtual memory calls of kernel32. What is reserved counts against nothing; what is committed is charged."""
+
+    def __init__(self) -> None:
+        self.page_size = mmap.PAGESIZE
+        self.granularity = mmap.ALLOCATIONGRANULARITY
+        self._kernel32 = cast("_Kernel32", ffi.dlopen("kernel32.dll"))
+
+    def reserve(self, size: int, taken: list[int]) -> None:
+        taken.extend(map(self._kernel32.VirtualAlloc, (0,), (size,), (_MEM_RESERVE,), (_PAGE_NOACCESS,)))
+        if not taken[-1]:
+            taken.pop()
+            raise _reserve_error(f"cannot reserve {size} bytes of address space")
+
+    def commit(self, address: int, size: int) -> None:
+        if not self._kernel32.VirtualAlloc(address, size, _MEM_COMMIT, _PAGE_READWRITE):
+            raise _commit_error(f"cannot commit {size} bytes")
+
+    def decommit(self, address: int, size: int) -> None:
+        if not self._kernel32.VirtualFree(address, size, _MEM_DECOMMIT):
+            raise _commit_error(f"cannot decommit {size} bytes")
+
+    def release(self, taken: list[int], size: int) -> None:
+        address = taken[:1]
+        # MEM_RELEASE wants size 0 and the exact base.
+        if not all(map(self._kernel32.VirtualFree, islice(iter(taken.pop, None), len(address)), (0,), (_MEM_RELEASE,))):
+            taken += address
+            raise _reserve_error(f"cannot release {size} bytes of address space")
+
+
+def _refusal(what: str, hint: str) -> tuple[int, str]:
+    code, message = ffi.getwinerror()
+    return code, f"{what}: {message}" + (f": {hint}" if code in _SHORT_OF_MEMORY else "")
+
+
+def _reserve_error(what: str) -> ReserveError:
+    code, message = _refusal(what, "ask for less: the address space is exhausted")
+    return ReserveError(0, message, None, code)  # OSError turns the winerror into an errno
+
+
+def _commit_error(what: str) -> CommitError:
+    code, message = _refusal(what, "the commit charge is at its limit: enlarge the page file, or free memory")
+    return CommitError(f"{message} (winerror {code})", winerror=code)

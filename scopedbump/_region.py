@@ -1,0 +1,772 @@
+"""Region: a cursor over leased memory, the views it handed out, scopes, and what happens at the end.
+
+The rules (numbers are those of the promises in the README):
+
+- `_limit` is where the *ready* part ends: committed, and zero above the cursor. The fast path of `alloc` needs one
+  comparison against it; committing, clearing, refusing and explaining are the slow path's. It is -1 while a scope is
+  open, after the end, and always where a bump is not atomic (see `_atomic`). `_ready` is the same bound without that.
+- Bytes change hands in one place each: `alloc` and `_take`, both a check and a store with nothing between (9).
+- Whoever works on memory between reading the cursor and handing out the view holds `root` in a local variable.
+  That keeps the lease running, so a close or reset in another thread, a finalizer or a signal handler takes it for an
+  escape and neither unmaps nor reuses what is being handed out (4). For that `_root` is dropped, never released.
+- The end is a list of steps that may each be repeated. When an exception of a signal handler interrupts them they are
+  run again to the end, and only then does it go on (5).
+- A scope is a region whose lease begins at its parent's cursor and keeps the parent's anchor. The parent refuses to
+  allocate until the scope ends, and then goes on where it was, or behind the scope when something escaped (11).
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, final
+
+from scopedbump import _atomic, _views
+from scopedbump._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError
+from scopedbump._layout import ALIGN, WINDOW, checked_align, checked_int, place, round_up
+from scopedbump._reservation import Lease, Owner, Reservation, ffi, lease, nobody
+
+if TYPE_CHECKING:
+    from _cffi_backend import CData
+    from typing_extensions import Buffer, Self
+
+    from scopedbump._adapters.cffi_ import FFI, CffiAllocator
+    from scopedbump._adapters.ctypes_ import CtypesAllocator
+    from scopedbump._adapters.numpy_ import NumpyAllocator
+
+T = TypeVar("T")
+
+DEFAULT_SIZE: Final = 1 << 30
+"""Bytes of address space that a region reserves when no size is given: 1 GiB."""
+
+Escape: TypeAlias = Literal["keep", "warn", "raise"]
+"""What an escape does when its region closes: nothing, an EscapeWarning, or an EscapeError."""
+
+_FIRST_CHUNK = 8
+_MAX_CHUNK = 512
+_ZEROS = memoryview(bytes(WINDOW))
+_ALL = slice(None)  # made here: making one is where a garbage collection may come in
+
+
+def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "keep") -> Region:
+    """Reserve address space and return a region that allocates from it.
+
+    Use it in a `with` block, or call `close()`.
+
+    Args:
+        size: bytes to reserve. They cost no RAM before they are touched.
+        name: shown in `repr` and in errors.
+        escape: what happens at the close when something still points into the region: "keep" lets it keep
+            the memory, "warn" also issues an EscapeWarning, "raise" also raises EscapeError.
+
+    Raises:
+        TypeError, ValueError: size is no int, or not from 1 to sys.maxsize; escape is none of the three.
+        ReserveError: the operating system has no such range, or a limit (RLIMIT_AS) forbids it.
+    """
+    size = checked_int(size, "size", 1)
+    name = checked_name(name)
+    escape = checked_escape(escape)
+    return Region(Reservation(size), size, name, escape)
+
+
+def checked_name(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"name must be a str, not {value!r}")
+    return value
+
+
+def checked_escape(value: Escape) -> Escape:
+    if value not in ("keep", "warn", "raise"):
+        raise ValueError(f"escape must be 'keep', 'warn' or 'raise', not {value!r}")
+    return value
+
+
+class _ScopeOwner:
+    """The owner of a scope's lease: keeps the memory of the region around it, by being referred to."""
+
+    __slots__ = ("_anchor", "_owner")
+
+    def __init__(self, anchor: CData, owner: Owner) -> None:
+        self._anchor = anchor
+        self._owner = owner
+
+    @property
+    def reservation(self) -> Reservation:
+        return self._owner.reservation
+
+    def retire(self) -> Owner:
+        return nobody
+
+    def guard(self, views: list[memoryview]) -> weakref.ref[Owner] | None:
+        return self._owner.guard(views)
+
+    def fresh(self) -> Owner:
+        raise AssertionError("a scope stays in its parent's memory")
+
+
+class _Resetting:
+    """The owner of a lease that ends for a reset: the memory stays with the region."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+
+    @property
+    def reservation(self) -> Reservation:
+        return self.owner.reservation
+
+    def retire(self) -> Owner:
+        return self
+
+    def guard(self, views: list[memoryview]) -> weakref.ref[Owner] | None:
+        return self.owner.guard(views)
+
+    def fresh(self) -> Owner:
+        return self.owner.fresh()
+
+
+@final
+class Region:
+    """One lease of a reservation: allocates by moving a cursor and gives everything back at its end.
+
+    Made by `bump_region()`, `Region.scope()` and `RegionPool.region()`. A context manager: the end of the block
+    closes it.
+
+    Thread safety: any thread may allocate at any moment. Scopes, `reset` and `close` belong to one thread;
+    called while others allocate they are safe, and what others then get is an error or a valid block.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_busy",
+        "_cffi",
+        "_ctypes",
+        "_cursor",
+        "_done",
+        "_escape",
+        "_held",
+        "_lease",
+        "_limit",
+        "_lock",
+        "_numpy",
+        "_offset",
+        "_parent",
+        "_peak",
+        "_ready",
+        "_reservation",
+        "_root",
+        "_size",
+        "_slabs",
+        "_sweep_at",
+        "_sweeps",
+        "_ticket",
+        "_views",
+        "name",
+    )
+
+    name: str
+
+    def __init__(
+        self, owner: Owner, size: int, name: str, escape: Escape, parent: Region | None = None, offset: int = 0
+    ) -> None:
+        self._done = True  # until there is something to end
+        self._root: memoryview | None = None
+        self._size = size
+        self.name = name
+        self._escape: Escape = escape
+        self._parent = parent
+        self._offset = offset
+        self._cursor = 0
+        self._ready = 0
+        self._limit = -1
+        self._peak = 0
+        self._views: list[memoryview] = []
+        self._sweep_at = _views.SWEEP_AT
+        self._sweeps = 0
+        self._slabs: dict[int, Callable[[], None]] = {}
+        self._busy: weakref.ref[Region] | Literal["reset"] | None = None
+        self._ticket: weakref.ref[Region] | None = None
+        self._held: weakref.ref[Owner] | None = None
+        self._ctypes: CtypesAllocator | None = None
+        self._numpy: NumpyAllocator | None = None
+        self._cffi: CffiAllocator | None = None
+        self._lock = _atomic.new_lock()
+        self._reservation = owner.reservation
+        self._lease, self._root = self._begin(owner)
+        self._done = False
+
+    def _begin(self, owner: Owner) -> tuple[Lease, memoryview]:
+        return lease(ffi.cast("char *", owner.reservation.address + self._offset), self._size, owner)
+
+    # -- allocating
+
+    def alloc(self, size: int, align: int = 16, *, zero: bool = True) -> memoryview:
+        """Allocate a block.
+
+        Args:
+            size: bytes, 0 or more.
+            align: what the block's absolute address is a multiple of, in bytes: a power of two.
+            zero: False skips clearing memory that was used before; the content is then whatever was there.
+
+        Returns:
+            A writable memoryview of `size` bytes, format "B", zeroed unless `zero` is False.
+
+        Raises:
+            TypeError, ValueError: size or align is not of that kind.
+            RegionFullError: it does not fit; the cursor has not moved.
+            RegionBusyError: a scope is open in this region.
+            RegionClosedError: the region is closed.
+            CommitError: the operating system refused the memory.
+
+        Lifetime:
+            Revoked when the region closes or is reset: using it then raises ValueError. What was made from it (a
+            slice, an ndarray, a ctypes object) keeps the region's memory instead.
+        """
+        if type(size) is int and align is ALIGN:
+            start = self._cursor + 15 & -16
+            stop = start + size
+            if start < stop <= self._limit:
+                self._cursor = stop
+                view = self._root[start:stop]  # type: ignore[index]  # not None: the limit was not -1
+                self._views.append(view)
+                return view
+        return self._alloc(size, align, zero)
+
+    def _alloc(self, size: int, align: int, zero: bool) -> memoryview:
+        size = checked_int(size, "size", 0)
+        align = checked_align(align)
+        while True:
+            root, start = self._claim(size, align, zero)
+            view = root[start : start + size]
+            self._track((view,))
+            if self._root is root:
+                return view
+            # Closed or reset by another thread: the next round says which.
+            view.release()
+
+    def _claim(self, size: int, align: int = ALIGN, zero: bool = True) -> tuple[memoryview, int]:
+        """Take `size` bytes: (root, start) with root[start:start + size] committed, aligned, and the caller's alone.
+
+        For the adapters: whatever they make must hold root or a view of it.
+        """
+        while True:
+            reservation = self._reservation
+            root = self._opened()
+            cursor = self._cursor
+            ready = self._ready
+            if reservation is not self._reservation:
+                continue  # a reset came in between: root does not keep this reservation
+            start, stop = place(reservation.address + self._offset, cursor, size, align)
+            if not size:
+                start = stop = min(start, self._size)
+            if stop > self._size:
+                raise RegionFullError(size, align, self._size - cursor, self._size, self.name)
+            if stop <= ready:
+                if self._take(root, cursor, stop):
+                    return root, start
+            elif zero and stop <= cursor + WINDOW:
+                self._advance(reservation, root, ready, min(cursor + WINDOW, self._size))
+            else:
+                reservation.commit(self._offset + stop)
+                if self._take(root, cursor, stop):
+                    if zero:
+                        _clear(root, max(start, ready), min(stop, reservation.dirty - self._offset))
+                    return root, start
+
+    def _opened(self) -> memoryview:
+        """The root, or the error that says why nothing can be allocated."""
+        root = self._root
+        if self._busy is not None:
+            what = "being reset" if self._busy == "reset" else "in use by an open scope"
+            raise RegionBusyError(f"{self!r} is {what}: allocate from the scope, or end it first")
+        if root is None:
+            raise self._closed_error()
+        return root
+
+    def _closed_error(self) -> RegionClosedError:
+        return RegionClosedError(f"{self!r} has ended: what is needed longer belongs into a region that lives longer")
+
+    def _take(self, root: memoryview, cursor: int, stop: int) -> bool:
+        """Move the cursor to `stop` if nobody has moved it meanwhile."""
+        with self._lock:
+            if self._root is root and self._cursor == cursor and self._busy is None:
+                self._cursor = stop
+                if self._ready < stop:
+                    self._ready = stop
+                    if self._limit >= 0:
+                        self._limit = stop
+                return True
+        return False
+
+    def _advance(self, reservation: Reservation, root: memoryview, ready: int, target: int) -> None:
+        """Make the bytes from `ready` to `target`, at most a window, ready: committed and zero."""
+        reservation.commit(self._offset + target)
+        used = root[ready : max(ready, min(target, reservation.dirty - self._offset))]
+        zeros = _ZEROS[: used.nbytes]
+        limit = target if _atomic.atomic else -1
+        with self._lock:
+            # Whoever else came this far may have handed out these bytes: then they must not be cleared again.
+            if self._root is root and self._ready == ready and self._busy is None:
+                used[_ALL] = zeros
+                self._ready = target
+                self._limit = limit
+
+    def _track(self, new: Iterable[memoryview]) -> None:
+        views = self._views
+        _views.track(views, new)
+        count = len(views)
+        if count < self._sweep_at:
+            return
+        sweeps = self._sweeps
+        alive = _views.alive(islice(views, count))
+        swept = slice(0, count)
+        sweep_at = max(_views.SWEEP_AT, 2 * len(alive))
+        with self._lock:
+            # Unless another sweep was faster: views that came since then stand behind these.
+            if self._views is views and self._sweeps == sweeps:
+                views[swept] = alive
+                self._sweeps = sweeps + 1
+                self._sweep_at = sweep_at
+
+    def copy(self, data: Buffer, align: int = 16) -> memoryview:
+        """Allocate a block and copy `data` into it.
+
+        Args:
+            data: any object with the buffer protocol; not contiguous memory is copied in C order.
+            align: as for `alloc`.
+
+        Returns:
+            A writable memoryview of the bytes, format "B".
+
+        Raises:
+            TypeError: data has no buffer.
+            As `alloc`.
+        """
+        with memoryview(data) as source:
+            view = self.alloc(source.nbytes, align, zero=False)
+            if source.nbytes:
+                ffi.memmove(view, source if source.c_contiguous else source.tobytes(), source.nbytes)
+            return view
+
+    def free(self, block: object) -> None:
+        """Do nothing: a region frees everything at its end. For code written against an allocator with `free`."""
+
+    def slab(self, size: int, align: int = 16) -> Iterator[memoryview]:
+        """An endless iterator of equal blocks, the fastest way to make many.
+
+        Blocks are carved in chunks (8, 16 ... 512 of them), so the cursor runs ahead of what was taken.
+
+        Args:
+            size: bytes of each block, 1 or more.
+            align: as for `alloc`, for each block.
+
+        Raises:
+            As `alloc`; also when the next chunk is carved. An error ends the iterator.
+
+        Lifetime:
+            As for `alloc`: all are revoked at the close or reset, and the iterator then raises RegionClosedError.
+        """
+        size = checked_int(size, "size", 1)
+
+        def carve(root: memoryview, starts: range) -> list[memoryview]:
+            chunk = [root[start : start + size] for start in starts]
+            self._track(chunk)
+            return chunk
+
+        return self._slab(size, checked_align(align), carve)
+
+    def _slab(self, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
+        """The iterator over what `carve(root, starts)` makes of each chunk. For the adapters too."""
+        self._opened()
+        return chain.from_iterable(self._chunks(size, align, carve))
+
+    def _chunks(self, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[list[T]]:
+        stride = round_up(size, align)
+        most = max(1, min(_MAX_CHUNK, WINDOW // stride))
+        count = min(_FIRST_CHUNK, most)
+        # The one list that the consumer iterates over in C; the end of the lease empties it and takes its key away.
+        chunk: list[T] = []
+        key = id(chunk)
+        self._slabs[key] = chunk.clear
+        try:
+            while key in self._slabs:
+                try:
+                    root, start = self._claim(stride * (count - 1) + size, align)
+                except RegionFullError:
+                    if count == 1:
+                        raise
+                    count //= 2
+                    continue
+                chunk[:] = carve(root, range(start, start + stride * count, stride))
+                yield chunk
+                count = min(2 * count, most)
+            self._opened()
+            raise RegionClosedError(f"{self!r} was reset since this slab was made: make a new one")
+        finally:
+            self._slabs.pop(key, None)
+
+    # -- scopes, reset, close
+
+    def scope(self, *, escape: Escape | None = None) -> Region:
+        """A region inside this one, whose memory is taken again when it ends.
+
+        Until then this region refuses to allocate (RegionBusyError).
+
+        Args:
+            escape: as for `bump_region`; None takes this region's.
+
+        Raises:
+            RegionBusyError: a scope is open already: open the next one inside that.
+            RegionClosedError: the region is closed.
+
+        Lifetime:
+            What still points into a scope at its end keeps its bytes: this region then goes on behind them. On PyPy,
+            which has no reference counts, a scope gives nothing back before the region itself ends.
+        """
+        escape = self._escape if escape is None else checked_escape(escape)
+        while True:
+            reservation = self._reservation
+            root = self._opened()
+            cursor = self._cursor
+            anchor = self._lease()
+            if anchor is None or reservation is not self._reservation:
+                continue  # a close or reset came in between; the next round says which
+            owner = _ScopeOwner(anchor, self._lease.owner)
+            del anchor
+            start = min(place(reservation.address + self._offset, cursor, 0, ALIGN)[0], self._size)
+            scope = Region(owner, self._size - start, self.name, escape, self, self._offset + start)
+            del owner
+            ticket = scope._ticket = weakref.ref(scope)
+            with self._lock:
+                if self._root is root and self._cursor == cursor and self._busy is None:
+                    self._busy = ticket
+                    self._limit = -1
+                    return scope
+            scope.close()
+
+    def _resume(self, scope: Region) -> None:
+        """Go on after the scope that was open: where it began, or behind it if something escaped."""
+        end = scope._offset - self._offset + scope._peak
+        escaped = not scope._lease.over
+        ticket = scope._ticket
+        with self._lock:
+            if ticket is not None and self._busy is ticket:
+                if self._peak < end:
+                    self._peak = end
+                if escaped and self._cursor < end:
+                    self._cursor = end
+                self._ready = self._cursor
+                self._busy = None
+
+    def reset(self) -> None:
+        """Revoke every view and begin again at the start, on pages that are warm.
+
+        With an escape alive the region moves to a fresh reservation, and the old one goes with the escape; a scope
+        then stays where it is and goes on behind the escape.
+
+        Raises:
+            RegionBusyError: a scope is open in this region.
+            RegionClosedError: the region is closed.
+            ReserveError: there was no fresh reservation to be had. The views are revoked, the region goes on where it
+                was.
+        """
+        self._opened()
+        with self._lock:
+            mine = self._busy is None
+            if mine:
+                self._busy = "reset"
+                self._limit = -1
+        if not mine:
+            return self.reset()
+        try:
+            self._restart()
+        except BaseException:  # of a signal handler: what was begun is brought to its end
+            self._restart()
+            raise
+
+    def _restart(self) -> None:
+        """The steps of a reset, each of which may be repeated."""
+        if self._busy != "reset":
+            return
+        running = self._lease
+        owner = running.owner
+        if isinstance(owner, _Resetting):
+            owner = owner.owner
+        else:
+            running.owner = _Resetting(owner)
+        self._stop()
+        self._revoke(owner)
+        anchor = running()
+        if anchor is None:
+            self._go_on(0, *self._begin(_Resetting(owner)))
+            self._lease.owner = owner
+            return
+        running.owner = owner
+        if self._parent is None:
+            try:
+                self._go_on(0, *self._begin(owner.fresh()))
+            except BaseException:
+                self._go_on(self._peak, running, memoryview(ffi.buffer(anchor, self._size)))
+                raise
+        else:
+            self._go_on(self._peak, running, memoryview(ffi.buffer(anchor, self._size)))
+
+    def _go_on(self, cursor: int, running: Lease, root: memoryview) -> None:
+        self._lease = running
+        self._reservation = running.owner.reservation
+        self._cursor = self._ready = cursor
+        self._root = root
+        self._busy = None
+
+    def close(self) -> None:
+        """End the region: revoke its views and give its memory back, or leave it to what still points in.
+
+        Scopes that are open inside end first. Closing again does nothing.
+
+        Raises:
+            EscapeError: with escape="raise", when something still points in. The region is closed all the same.
+        """
+        self._finish(self._escape)
+
+    def __enter__(self) -> Self:
+        if self._root is None:
+            raise self._closed_error()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # An exception on its way is never replaced, and its traceback is full of escapes.
+        self._finish(self._escape if kind is None else "keep")
+
+    def __del__(self) -> None:
+        if getattr(self, "_done", True):
+            return
+        try:
+            warnings.warn(f"{self!r} was lost without being closed", ResourceWarning, source=self)
+        finally:
+            self._finish("keep")
+
+    def _finish(self, escape: Escape) -> None:
+        if self._done:
+            return
+        try:
+            self._end()
+        except BaseException:  # of a signal handler: what was begun is brought to its end
+            self._end()
+            raise
+        if escape != "keep" and not self._lease.over:
+            what = (
+                f"{self!r}: something still points into it at its end (a slice, an ndarray, a ctypes or cffi object "
+                "made from it) and keeps its memory; drop it first, or copy what is needed longer"
+            )
+            if escape == "raise":
+                raise EscapeError(what)
+            warnings.warn(what, EscapeWarning, stacklevel=3)
+
+    def _end(self) -> None:
+        """The steps of the end, each of which may be repeated."""
+        for scope in reversed(self._open_scopes()):
+            scope._finish("keep")
+        running = self._lease
+        owner = running.owner
+        if isinstance(owner, _Resetting):  # a reset was interrupted
+            running.owner = owner = owner.owner
+        self._busy = None
+        self._stop()
+        self._revoke(owner)
+        if running.over:
+            running.owner = running.owner.retire()
+        if self._parent is not None:
+            self._parent._resume(self)
+        self._done = True
+
+    def _open_scopes(self) -> list[Region]:
+        """The scope that is open in this region, the one that is open in that, and so on."""
+        scopes: list[Region] = []
+        busy = self._busy
+        while isinstance(busy, weakref.ref) and (scope := busy()) is not None:
+            scopes.append(scope)
+            busy = scope._busy
+        return scopes
+
+    def _stop(self) -> None:
+        """Hand out nothing more, and note what was used."""
+        reservation = self._reservation
+        with self._lock:
+            self._limit = -1
+            if self._peak < self._cursor:
+                self._peak = self._cursor
+            used = self._offset + self._peak
+            if reservation.dirty < used:
+                reservation.dirty = used
+            self._root = None
+
+    def _revoke(self, owner: Owner) -> None:
+        """Release every view that was handed out; those with something made from them keep the lease running."""
+        while self._slabs:
+            self._slabs.popitem()[1]()
+        views = self._views
+        _views.revoke(views)
+        held = owner.guard(views)
+        if held is not None:
+            self._held = held
+        self._views = []
+        self._ctypes = self._numpy = self._cffi = None
+
+    # -- adapters, made on first use
+
+    @property
+    def ctypes(self) -> CtypesAllocator:
+        """Makes ctypes objects in this region."""
+        made = self._ctypes
+        if made is None:
+            from scopedbump._adapters.ctypes_ import CtypesAllocator
+
+            made = CtypesAllocator(self)
+            if not self._done:  # a closed region would never break the cycle
+                self._ctypes = made
+        return made
+
+    @property
+    def numpy(self) -> NumpyAllocator:
+        """Makes ndarrays in this region, and is NumPy's own allocator where asked for."""
+        made = self._numpy
+        if made is None:
+            from scopedbump._adapters.numpy_ import NumpyAllocator
+
+            made = NumpyAllocator(self)
+            if not self._done:
+                self._numpy = made
+        return made
+
+    def cffi(self, ffi: FFI) -> CffiAllocator:
+        """Makes cffi objects of `ffi`'s types in this region."""
+        made = self._cffi
+        if made is None or made.ffi is not ffi:
+            from scopedbump._adapters.cffi_ import CffiAllocator
+
+            made = CffiAllocator(self, ffi)
+            if not self._done:
+                self._cffi = made
+        return made
+
+    # -- what can be asked
+
+    @property
+    def size(self) -> int:
+        """Bytes of address space in this region."""
+        return self._size
+
+    @property
+    def used(self) -> int:
+        """Bytes handed out, the gaps of alignment included; 0 after the end."""
+        return 0 if self.closed else self._cursor
+
+    @property
+    def available(self) -> int:
+        """Bytes left; 0 after the end."""
+        return 0 if self.closed else self._size - self._cursor
+
+    @property
+    def committed(self) -> int:
+        """Bytes of this region that the operating system has made usable; 0 after the end."""
+        return 0 if self.closed else min(max(self._reservation.committed - self._offset, 0), self._size)
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that were in use at a time, scopes included; it survives `reset` and the end."""
+        return max(self._peak, self._cursor)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the region has ended."""
+        return self._root is None and self._busy is None
+
+    @property
+    def released(self) -> bool:
+        """Whether the memory is gone: unmapped, back in its pool, or (a scope's) back in the region around it."""
+        return self._done and self._lease.over and (self._held is None or self._held() is None)
+
+    def address(self, view: Buffer) -> int:
+        """The raw address of a view's first byte: nothing keeps it valid after the region.
+
+        Args:
+            view: a buffer that lies in this region.
+
+        Raises:
+            TypeError: view has no buffer, or one that is not contiguous.
+            ValueError: it does not lie in this region, or is revoked.
+            RegionClosedError: the region is closed.
+        """
+        if self.closed:
+            raise self._closed_error()
+        start, stop = _extent(view)
+        if not self._covers(start, stop):
+            raise ValueError(f"{view!r} does not lie in {self!r}")
+        return start
+
+    def __contains__(self, item: Buffer | int) -> bool:
+        """Whether a buffer or an absolute address lies in this region; nothing lies in a closed one."""
+        if self.closed:
+            return False
+        if isinstance(item, int):
+            return self._covers(item, item + 1)
+        return self._covers(*_extent(item))
+
+    def _covers(self, start: int, stop: int) -> bool:
+        base = self._reservation.address + self._offset
+        return base <= start and stop <= base + self._size
+
+    def __repr__(self) -> str:
+        if not self.closed:
+            state = "open" if self._busy is None else "resetting" if self._busy == "reset" else "a scope is open"
+        else:
+            state = "closed" if not self._done or self.released else "closed, memory kept by what still points in"
+        name = f" {self.name!r}" if self.name else ""
+        return f"<scopedbump.Region{name}: {self.used} of {self._size} bytes used, peak {self.peak}, {state}>"
+
+    def _check(self) -> None:
+        """Assert every invariant. For tests, between operations."""
+        reservation = self._reservation
+        assert 0 <= self._cursor <= self._size
+        assert self._limit in (-1, self._ready)
+        assert self._offset + self._size <= reservation.size
+        if self.closed:
+            assert self._done and self._limit == -1 and not self._slabs and not self._views
+            return
+        assert not self._done and self._lease() is not None
+        assert self._cursor <= self._ready <= self._size
+        assert self._offset + self._ready <= reservation.committed <= round_up(reservation.size, 1 << 16)
+        assert self._busy is None or self._limit == -1
+        assert self._root is not None and self._root.nbytes == self._size
+        # What is ready is zero: looked at up to where anybody has ever written.
+        end = max(self._cursor, min(self._ready, reservation.dirty - self._offset))
+        if self._busy is None:
+            assert not any(self._root[self._cursor : end])
+        for scope in self._open_scopes()[:1]:
+            assert scope._parent is self and scope._ticket is self._busy
+            scope._check()
+
+
+Region.__module__ = "scopedbump"
+
+
+def _extent(view: Buffer) -> tuple[int, int]:
+    try:
+        data = ffi.from_buffer(view)
+    except (TypeError, BufferError) as refusal:
+        raise TypeError(f"a contiguous buffer is needed, not {view!r}: {refusal}") from None
+    start = int(ffi.cast("uintptr_t", data))
+    return start, start + len(data)
+
+
+def _clear(root: memoryview, start: int, stop: int) -> None:
+    """Zero root[start:stop], which belongs to the caller alone: others may run meanwhile."""
+    for at in range(start, stop, WINDOW):
+        here = root[at : min(at + WINDOW, stop)]
+        here[_ALL] = _ZEROS[: here.nbytes]

@@ -1,0 +1,72 @@
+"""The views that a region handed out: kept in a list to be revoked, swept out of it when they are dead.
+
+With reference counts the list holds the views, and dead are those that only the list refers to.
+Without (PyPy) it holds weak references to them.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+SWEEP_AT = 1024
+"""How long the list is when it is first swept; after that, twice as long as what was alive."""
+
+if TYPE_CHECKING or hasattr(sys, "getrefcount"):
+
+    def track(views: list[memoryview], new: Iterable[memoryview]) -> None:
+        """Add views to the list."""
+        views.extend(new)
+
+    def _referred_to(views: Iterable[memoryview], least: int) -> list[memoryview]:
+        return [view for view in views if sys.getrefcount(view) > least]
+
+    # What the count says of an object that only a list holds differs between versions: measured, not known.
+    _ALONE = next(count for count in range(1, 9) if not _referred_to([memoryview(b"")], count))
+
+    def alive(views: Iterable[memoryview]) -> list[memoryview]:
+        """Those of the list that something else refers to."""
+        return _referred_to(views, _ALONE)
+
+    _views = iter
+
+else:
+
+    def track(views, new):
+        views.extend(map(weakref.ref, new))
+
+    def alive(views):
+        return [ref for ref in views if ref() is not None]
+
+    def _views(views):
+        return (view for ref in views if (view := ref()) is not None)
+
+
+def revoke(views: list[memoryview]) -> int:
+    """Release every view of the list, and return how many could not be because something was made from them."""
+    pinned = 0
+    each: Iterator[memoryview] = _views(views)
+    while True:
+        try:
+            deque(map(memoryview.release, each), maxlen=0)  # in C, up to the first that refuses
+        except BufferError:
+            pinned += 1
+        else:
+            return pinned
+
+
+def outlast(views: list[memoryview], what: object) -> None:
+    """Keep `what` alive until the last of the views is gone as an object, revoked or not."""
+    for view in _views(alive(views)):
+        guard = weakref.ref(view, _let_go)
+        _kept[id(guard)] = (guard, what)
+
+
+_kept: dict[int, tuple[weakref.ref[memoryview], object]] = {}
+
+
+def _let_go(guard: weakref.ref[memoryview]) -> None:
+    _kept.pop(id(guard), None)
