@@ -79,7 +79,7 @@ class CommitError(ScopedBumpError, MemoryError):
 
 
 class EscapeError(ScopedBumpError, BufferError):
-    """With escape="raise": something still pointed into the region when it closed. The region is closed all the same."""
+    """With escape="raise": something still pointed into the region when it closed. It is closed all the same."""
 
 
 class EscapeWarning(ResourceWarning):

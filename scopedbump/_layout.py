@@ -9,11 +9,11 @@ from operator import index
 ALIGN = 16
 """The default alignment in bytes: what malloc gives, enough for every standard C type and for SSE."""
 
-WINDOW = 1 << 17
+WINDOW = 1 << 15
 """How far, in bytes, the ready part of a region runs ahead of its cursor.
 
-The slow path is entered once a window. Small, so that dead views and cleared memory stay in the cache:
-with 64-byte blocks 2048 views are alive before they are swept."""
+The slow path is entered once a window. Small, so that dead views and cleared memory stay in the cache: with 64-byte
+blocks 512 views are made before they are swept, too few to set off the garbage collector."""
 
 FIRST_COMMIT = 1 << 20
 MAX_COMMIT_STEP = 1 << 26
@@ -38,6 +38,8 @@ def commit_target(committed: int, needed: int, size: int, page: int) -> int:
 
 def checked_int(value: object, what: str, least: int) -> int:
     """`value` as a plain int from `least` to sys.maxsize, or TypeError or ValueError with the value in the message."""
+    if type(value) is int and least <= value <= sys.maxsize:
+        return value
     if not hasattr(type(value), "__index__"):
         raise TypeError(f"{what} must be an int, not {reprlib.repr(value)} ({type(value).__name__})")
     number = index(value)  # type: ignore[arg-type]  # it has __index__, as the line above saw
@@ -58,4 +60,6 @@ def checked_align(value: object) -> int:
 
 def _shown(number: int) -> str:
     # Python refuses to print an int of more than 4300 digits.
-    return str(number) if number.bit_length() < 256 else f"{'-' if number < 0 else ''}2**{number.bit_length() - 1} or so"
+    return (
+        str(number) if number.bit_length() < 256 else f"{'-' if number < 0 else ''}2**{number.bit_length() - 1} or so"
+    )

@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar, final
 
 from scopedbump import _atomic, _views
 from scopedbump._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError
@@ -31,7 +31,7 @@ from scopedbump._reservation import Lease, Owner, Reservation, ffi, lease, nobod
 
 if TYPE_CHECKING:
     from _cffi_backend import CData
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Buffer
 
     from scopedbump._adapters.cffi_ import FFI, CffiAllocator
     from scopedbump._adapters.ctypes_ import CtypesAllocator
@@ -547,7 +547,7 @@ class Region:
         if getattr(self, "_done", True):
             return
         try:
-            warnings.warn(f"{self!r} was lost without being closed", ResourceWarning, source=self)
+            warnings.warn(f"{self!r} was lost without being closed", ResourceWarning, stacklevel=1, source=self)
         finally:
             self._finish("keep")
 
@@ -570,8 +570,9 @@ class Region:
 
     def _end(self) -> None:
         """The steps of the end, each of which may be repeated."""
-        for scope in reversed(self._open_scopes()):
-            scope._finish("keep")
+        if self._busy is not None:
+            for scope in reversed(self._open_scopes()):
+                scope._finish("keep")
         running = self._lease
         owner = running.owner
         if isinstance(owner, _Resetting):  # a reset was interrupted

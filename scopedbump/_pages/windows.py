@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from itertools import islice
+from collections.abc import Iterator
+from itertools import starmap
 from typing import Protocol, cast
 
 from scopedbump._errors import CommitError, ReserveError
@@ -11,8 +12,8 @@ from scopedbump._pages._windows_abi import ffi
 
 
 class _Kernel32(Protocol):
-    def VirtualAlloc(self, address: int, size: int, type: int, protect: int) -> int: ...
-    def VirtualFree(self, address: int, size: int, type: int) -> int: ...
+    def VirtualAlloc(self, address: int, size: int, kind: int, protect: int) -> int: ...
+    def VirtualFree(self, address: int, size: int, kind: int) -> int: ...
 
 
 # winnt.h
@@ -36,7 +37,7 @@ class WindowsPages:
         self._kernel32 = cast("_Kernel32", ffi.dlopen("kernel32.dll"))
 
     def reserve(self, size: int, taken: list[int]) -> None:
-        taken.extend(map(self._kernel32.VirtualAlloc, (0,), (size,), (_MEM_RESERVE,), (_PAGE_NOACCESS,)))
+        taken.extend(starmap(self._kernel32.VirtualAlloc, ((0, size, _MEM_RESERVE, _PAGE_NOACCESS),)))
         if not taken[-1]:
             taken.pop()
             raise _reserve_error(f"cannot reserve {size} bytes of address space")
@@ -49,11 +50,9 @@ class WindowsPages:
         if not self._kernel32.VirtualFree(address, size, _MEM_DECOMMIT):
             raise _commit_error(f"cannot decommit {size} bytes")
 
-    def release(self, taken: list[int], size: int) -> None:
-        address = taken[:1]
+    def release(self, taken: Iterator[int], size: int) -> None:
         # MEM_RELEASE wants size 0 and the exact base.
-        if not all(map(self._kernel32.VirtualFree, islice(iter(taken.pop, None), len(address)), (0,), (_MEM_RELEASE,))):
-            taken += address
+        if not all(map(self._kernel32.VirtualFree, taken, (0,), (_MEM_RELEASE,))):
             raise _reserve_error(f"cannot release {size} bytes of address space")
 
 
