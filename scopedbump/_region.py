@@ -227,7 +227,9 @@ class Region:
             slice, an ndarray, a ctypes object) keeps the region's memory instead.
         """
         if type(size) is int and align is ALIGN:
-            start = self._cursor + 15 & -16
+            start = self._cursor
+            if start & 15:
+                start += 16 - (start & 15)
             stop = start + size
             if start < stop <= self._limit:
                 self._cursor = stop
@@ -372,12 +374,19 @@ class Region:
         """
         size = checked_int(size, "size", 1)
 
-        def carve(root: memoryview, starts: range) -> list[memoryview]:
-            chunk = [root[start : start + size] for start in starts]
-            self._track(chunk)
-            return chunk
+        align = checked_align(align)
+        stride = round_up(size, align)
+        cuts: list[slice[int, int, None]] = []  # made once: to build a slice takes as long as to use it
 
-        return self._slab(size, checked_align(align), carve)
+        def carve(root: memoryview, starts: range) -> list[memoryview]:
+            chunk = root[starts.start : starts[-1] + size]
+            count = len(starts)
+            cuts.extend(slice(at, at + size) for at in range(len(cuts) * stride, count * stride, stride))
+            views = [chunk[cut] for cut in (cuts if len(cuts) == count else cuts[:count])]
+            self._track(views)
+            return views
+
+        return self._slab(size, align, carve)
 
     def _slab(self, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
         """The iterator over what `carve(root, starts)` makes of each chunk. For the adapters too."""
@@ -394,6 +403,7 @@ class Region:
         self._slabs[key] = chunk.clear
         try:
             while key in self._slabs:
+                chunk.clear()
                 try:
                     root, start = self._claim(stride * (count - 1) + size, align)
                 except RegionFullError:

@@ -125,13 +125,16 @@ class Reservation:
     __slots__ = ("_length", "_pages", "_taken", "address", "committed", "dirty", "size")
 
     def __init__(self, size: int) -> None:
-        self._taken: list[int] = []
-        retire_ended()
-        _release_refused()
+        taken: list[int] = []
+        # Yields the address once: whoever consumes it releases the reservation.
+        self._taken = iter(taken)
+        if _ended or _refused:
+            retire_ended()
+            _release_refused()
         self._pages: Pages = _pages.system_pages
         self._length = round_up(size, self._pages.granularity)
-        self._pages.reserve(self._length, self._taken)
-        self.address = self._taken[0]
+        self._pages.reserve(self._length, taken)
+        self.address = taken[0]
         self.size = size
         self.committed = 0
         self.dirty = 0
@@ -176,6 +179,7 @@ class Reservation:
         try:
             self._pages.release(self._taken, self._length)
         except ReserveError:
+            self._taken = iter([self.address])
             _refused.append(self)
 
     # What follows makes a reservation the owner of its own lease: one that nobody keeps for the next.
@@ -196,7 +200,7 @@ class Reservation:
 
     def __del__(self) -> None:
         # When the interpreter shuts down something may still point in, and the process gives all back in a moment.
-        if getattr(self, "_taken", None) and not sys.is_finalizing():
+        if hasattr(self, "_length") and not sys.is_finalizing():
             self.release()
 
 

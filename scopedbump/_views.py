@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-SWEEP_AT = 1024
+SWEEP_AT = 256
 """How long the list is when it is first swept; after that, twice as long as what was alive."""
 
 if TYPE_CHECKING or hasattr(sys, "getrefcount"):

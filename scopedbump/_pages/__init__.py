@@ -8,6 +8,7 @@ the same range, on every system, so callers need no lock to call them from two t
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -47,13 +48,13 @@ class Pages(Protocol):
         """
         ...
 
-    def release(self, taken: list[int], size: int) -> None:
-        """Pop an address from `taken` and give the whole reservation there back, in one C call again.
+    def release(self, taken: Iterator[int], size: int) -> None:
+        """Give back the reservation whose address is next in `taken`, consuming it in one C call again.
 
-        Does nothing when `taken` is empty: however often it is called, each reservation goes once.
+        Does nothing when `taken` is exhausted: however often it is called, each reservation goes once.
 
         Raises:
-            ReserveError: the system refused; the reservation stands, and its address is in `taken` again.
+            ReserveError: the system refused; the reservation stands.
         """
         ...
 

@@ -6,7 +6,8 @@ import errno
 import mmap
 import os
 import sys
-from itertools import islice
+from collections.abc import Iterator
+from itertools import starmap
 from typing import Protocol, cast
 
 from scopedbump._errors import CommitError, ReserveError
@@ -41,7 +42,7 @@ class PosixPages:
         self._libc = cast("_LibC", ffi.dlopen(None))
 
     def reserve(self, size: int, taken: list[int]) -> None:
-        taken.extend(map(self._libc.mmap, (0,), (size,), (_PROT_NONE,), (_RESERVED,), (-1,), (0,)))
+        taken.extend(starmap(self._libc.mmap, ((0, size, _PROT_NONE, _RESERVED, -1, 0),)))
         if taken[-1] == _FAILED:
             taken.pop()
             raise _reserve_error(ffi.errno, f"cannot reserve {size} bytes of address space")
@@ -56,10 +57,8 @@ class PosixPages:
         if self._libc.mmap(address, size, _PROT_NONE, _RESERVED | _MAP_FIXED, -1, 0) == _FAILED:
             raise _commit_error(ffi.errno, f"cannot decommit {size} bytes")
 
-    def release(self, taken: list[int], size: int) -> None:
-        address = taken[:1]
-        if any(map(self._libc.munmap, islice(iter(taken.pop, None), len(address)), (size,))):
-            taken += address
+    def release(self, taken: Iterator[int], size: int) -> None:
+        if any(map(self._libc.munmap, taken, (size,))):
             raise _reserve_error(ffi.errno, f"cannot release {size} bytes of address space")
 
 
