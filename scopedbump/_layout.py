@@ -52,6 +52,8 @@ def checked_int(value: object, what: str, least: int) -> int:
 
 def checked_align(value: object) -> int:
     """An alignment in bytes: a power of two."""
+    if value is ALIGN:
+        return ALIGN
     align = checked_int(value, "align", 1)
     if align & (align - 1):
         raise ValueError(f"align must be a power of two, not {align}")

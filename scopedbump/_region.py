@@ -46,7 +46,7 @@ Escape: TypeAlias = Literal["keep", "warn", "raise"]
 """What an escape does when its region closes: nothing, an EscapeWarning, or an EscapeError."""
 
 _FIRST_CHUNK = 8
-_MAX_CHUNK = 512
+_MAX_CHUNK = 256  # more objects at once would set off the garbage collector
 _ZEROS = memoryview(bytes(WINDOW))
 _ALL = slice(None)  # made here: making one is where a garbage collection may come in
 
@@ -271,7 +271,8 @@ class Region:
                 if self._take(root, cursor, stop):
                     return root, start
             elif zero and stop <= cursor + WINDOW:
-                self._advance(reservation, root, ready, min(cursor + WINDOW, self._size))
+                if self._advance(reservation, root, cursor, stop, ready):
+                    return root, start
             else:
                 reservation.commit(self._offset + stop)
                 if self._take(root, cursor, stop):
@@ -304,18 +305,22 @@ class Region:
                 return True
         return False
 
-    def _advance(self, reservation: Reservation, root: memoryview, ready: int, target: int) -> None:
-        """Make the bytes from `ready` to `target`, at most a window, ready: committed and zero."""
+    def _advance(self, reservation: Reservation, root: memoryview, cursor: int, stop: int, ready: int) -> bool:
+        """Commit and clear a window from the cursor on, and move the cursor to `stop` if nobody has moved it."""
+        target = min(cursor + WINDOW, self._size)
         reservation.commit(self._offset + target)
         used = root[ready : max(ready, min(target, reservation.dirty - self._offset))]
         zeros = _ZEROS[: used.nbytes]
         limit = target if _atomic.atomic else -1
         with self._lock:
             # Whoever else came this far may have handed out these bytes: then they must not be cleared again.
-            if self._root is root and self._ready == ready and self._busy is None:
+            if self._root is root and self._cursor == cursor and self._ready == ready and self._busy is None:
                 used[_ALL] = zeros
+                self._cursor = stop
                 self._ready = target
                 self._limit = limit
+                return True
+        return False
 
     def _track(self, new: Iterable[memoryview]) -> None:
         views = self._views
@@ -360,7 +365,7 @@ class Region:
     def slab(self, size: int, align: int = 16) -> Iterator[memoryview]:
         """An endless iterator of equal blocks, the fastest way to make many.
 
-        Blocks are carved in chunks (8, 16 ... 512 of them), so the cursor runs ahead of what was taken.
+        Blocks are carved in chunks (8, 16 ... 256 of them), so the cursor runs ahead of what was taken.
 
         Args:
             size: bytes of each block, 1 or more.
