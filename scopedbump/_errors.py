@@ -10,6 +10,7 @@ __all__ = [
     "CommitError",
     "EscapeError",
     "EscapeWarning",
+    "NoRegionError",
     "RegionBusyError",
     "RegionClosedError",
     "RegionFullError",
@@ -24,6 +25,10 @@ class ScopedBumpError(Exception):
 
 class RegionClosedError(ScopedBumpError, ValueError):
     """The region, its pool, or the request that it belonged to is over."""
+
+
+class NoRegionError(ScopedBumpError, LookupError):
+    """There is no current region: the caller is in no request and no `as_current()` block, or in a thread of its own."""
 
 
 class RegionBusyError(ScopedBumpError, RuntimeError):

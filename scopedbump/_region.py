@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar, final
 
 from scopedbump import _atomic, _views
+from scopedbump._current import Current
 from scopedbump._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError
 from scopedbump._layout import ALIGN, WINDOW, checked_align, checked_int, place, round_up
 from scopedbump._reservation import Lease, Owner, Reservation, ffi, lease, nobody
@@ -536,6 +537,14 @@ class Region:
         self._cursor = self._ready = cursor
         self._root = root
         self._busy = None
+
+    def as_current(self) -> Current:
+        """A `with` block in which `current_region()` is this region. It does not close the region.
+
+        Raises:
+            RegionClosedError: on entering the block, when the region has ended.
+        """
+        return Current(self)
 
     def close(self) -> None:
         """End the region: revoke its views and give its memory back, or leave it to what still points in.
