@@ -1,0 +1,183 @@
+"""NumPy arrays in a region, and the region as NumPy's own allocator: what `Region.numpy` gives.
+
+An array here is an ndarray over exactly its own bytes of the region. It pins: nothing revokes it, and while it or a
+view of it lives the region's memory stays.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, TypeVar, final, overload
+
+try:
+    import numpy as np
+except ImportError as missing:
+    raise ImportError(
+        "Region.numpy needs NumPy, which is not installed: pip install 'scopedbump[numpy]'", name="numpy"
+    ) from missing
+
+from scopedbump._layout import checked_int
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from scopedbump._adapters._numpy_handler import NumpyHandler
+    from scopedbump._region import Region
+
+S = TypeVar("S", bound=np.generic)
+ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
+
+MIN_BYTES = 1 << 16
+"""The default of `handler(min_bytes=)`, chosen by measurement: see the README."""
+
+_ALIGN = 64  # a cache line, and what the widest vector instructions like
+
+
+@final
+class NumpyAllocator:
+    """Makes ndarrays in one region. `Region.numpy` gives it.
+
+    Lifetime:
+        An array is never revoked. While it, or a view of it, is alive the region's memory stays, with its content.
+
+    Thread safety: as `Region.alloc`.
+    """
+
+    __slots__ = ("_region",)
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+
+    @overload
+    def empty(self, shape: ShapeLike, dtype: None = None, order: Literal["C", "F"] = "C") -> NDArray[np.float64]: ...
+    @overload
+    def empty(self, shape: ShapeLike, dtype: type[S] | np.dtype[S], order: Literal["C", "F"] = "C") -> NDArray[S]: ...
+    @overload
+    def empty(self, shape: ShapeLike, dtype: DTypeLike, order: Literal["C", "F"] = "C") -> NDArray[Any]: ...
+
+    def empty(self, shape: ShapeLike, dtype: DTypeLike | None = None, order: Literal["C", "F"] = "C") -> NDArray[Any]:
+        """An array whose content is whatever was there, as `numpy.empty`.
+
+        Args:
+            shape: an int or a sequence of ints.
+            dtype: any but object, alone or as a field; float64 when None.
+            order: "C" or "F", how it lies in memory.
+
+        Returns:
+            An ndarray aligned to its items and to 64 bytes.
+
+        Raises:
+            TypeError, ValueError: what `numpy.empty` raises for such arguments; TypeError for object dtypes.
+            As `Region.alloc`.
+
+        Lifetime:
+            It pins the region's memory.
+        """
+        dims, made = _checked(shape, dtype, order)
+        return self._array(dims, made, order, zero=False)
+
+    @overload
+    def zeros(self, shape: ShapeLike, dtype: None = None, order: Literal["C", "F"] = "C") -> NDArray[np.float64]: ...
+    @overload
+    def zeros(self, shape: ShapeLike, dtype: type[S] | np.dtype[S], order: Literal["C", "F"] = "C") -> NDArray[S]: ...
+    @overload
+    def zeros(self, shape: ShapeLike, dtype: DTypeLike, order: Literal["C", "F"] = "C") -> NDArray[Any]: ...
+
+    def zeros(self, shape: ShapeLike, dtype: DTypeLike | None = None, order: Literal["C", "F"] = "C") -> NDArray[Any]:
+        """An array of zeros, as `numpy.zeros`. Args, Raises and Lifetime as for `empty`."""
+        dims, made = _checked(shape, dtype, order)
+        return self._array(dims, made, order, zero=True)
+
+    @overload
+    def full(
+        self, shape: ShapeLike, fill_value: S, dtype: None = None, order: Literal["C", "F"] = "C"
+    ) -> NDArray[S]: ...
+    @overload
+    def full(
+        self, shape: ShapeLike, fill_value: Any, dtype: None = None, order: Literal["C", "F"] = "C"
+    ) -> NDArray[Any]: ...
+    @overload
+    def full(
+        self, shape: ShapeLike, fill_value: Any, dtype: type[S] | np.dtype[S], order: Literal["C", "F"] = "C"
+    ) -> NDArray[S]: ...
+    @overload
+    def full(
+        self, shape: ShapeLike, fill_value: Any, dtype: DTypeLike, order: Literal["C", "F"] = "C"
+    ) -> NDArray[Any]: ...
+
+    def full(
+        self, shape: ShapeLike, fill_value: Any, dtype: DTypeLike | None = None, order: Literal["C", "F"] = "C"
+    ) -> NDArray[Any]:
+        """An array filled with a value, as `numpy.full`.
+
+        Args:
+            shape, order: as for `empty`.
+            fill_value: a scalar, or what can be broadcast to the shape.
+            dtype: as for `empty`; that of `fill_value` when None.
+
+        Raises, Lifetime: as for `empty`.
+        """
+        if dtype is None:
+            dtype = np.asarray(fill_value).dtype
+        dims, made = _checked(shape, dtype, order)
+        # NumPy's own complaints about the value come before anything is taken.
+        value = np.full(np.shape(fill_value), fill_value, made)
+        np.broadcast_to(value, dims + np.empty(0, made).shape[1:])
+        array = self._array(dims, made, order, zero=False)
+        array[...] = value
+        return array
+
+    @overload
+    def copy(self, a: NDArray[S], order: Literal["K", "A", "C", "F"] = "K") -> NDArray[S]: ...
+    @overload
+    def copy(self, a: ArrayLike, order: Literal["K", "A", "C", "F"] = "K") -> NDArray[Any]: ...
+
+    def copy(self, a: ArrayLike, order: Literal["K", "A", "C", "F"] = "K") -> NDArray[Any]:
+        """A copy of an array in the region, as `numpy.copy`.
+
+        Args:
+            a: an array, or what NumPy makes one from. Its subclass, a mask included, is not copied.
+            order: "C", "F", "A" (F if `a` is Fortran-contiguous, else C) or "K" (as near to `a`'s as can be).
+
+        Raises, Lifetime: as for `empty`.
+        """
+        raise NotImplementedError
+
+    def handler(self, min_bytes: int = MIN_BYTES) -> NumpyHandler:
+        """Make the region NumPy's own allocator in the body of a `with` block (NEP 49).
+
+        What NumPy allocates there, temporaries and results alike, comes from the region when it has at least
+        `min_bytes` and fits, and from NumPy's default otherwise: also while a scope is open, and after the close.
+
+        Args:
+            min_bytes: smaller blocks are left to NumPy's default.
+
+        Returns:
+            A context manager; what it has served and handed on stands in its attributes. Enter it once.
+
+        Raises:
+            TypeError, ValueError: min_bytes is no int, or negative.
+
+        Lifetime:
+            An array that outlives the region keeps its memory, with its content.
+
+        Thread safety: it holds for the current context (see `contextvars`): tasks and `asyncio.to_thread` inherit it,
+            other threads do not. Arrays may be used and die in any thread.
+        """
+        from scopedbump._adapters._numpy_handler import NumpyHandler
+
+        return NumpyHandler(self._region, checked_int(min_bytes, "min_bytes", 0))
+
+    def _array(
+        self, dims: tuple[int, ...], dtype: np.dtype[Any], order: Literal["C", "F"], *, zero: bool
+    ) -> NDArray[Any]:
+        raise NotImplementedError
+
+
+NumpyAllocator.__module__ = "scopedbump"
+
+
+def _checked(shape: ShapeLike, dtype: DTypeLike | None, order: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    raise NotImplementedError
