@@ -778,7 +778,7 @@ class Region:
             scope._check()
 
 
-Region.__module__ = "scopedbump"
+Region.__module__ = bump_region.__module__ = "scopedbump"
 
 
 def _extent(view: Buffer) -> tuple[int, int]:

@@ -1,0 +1,90 @@
+"""The public names, and what importing them costs others."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import scopedbump
+
+PUBLIC = {
+    "DEFAULT_SIZE",
+    "CommitError",
+    "Escape",
+    "EscapeError",
+    "EscapeWarning",
+    "NoRegionError",
+    "PoolStats",
+    "Region",
+    "RegionBusyError",
+    "RegionClosedError",
+    "RegionFullError",
+    "RegionPool",
+    "ReserveError",
+    "ScopedBumpError",
+    "bump_region",
+    "current_region",
+}
+
+
+def test_the_public_names_are_these() -> None:
+    """`__all__`, and what `dir` shows without an underscore, are the pinned list; new names are added knowingly."""
+    assert set(scopedbump.__all__) == PUBLIC
+    assert len(scopedbump.__all__) == len(PUBLIC)
+    shown = {
+        name
+        for name, value in vars(scopedbump).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert shown == PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_a_public_class_or_function_says_where_it_is_found(name: str) -> None:
+    """Classes and functions name `scopedbump` as their module, so that reprs, tracebacks and pickles say it."""
+    value: object = getattr(scopedbump, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert value.__module__ == "scopedbump"
+        assert value.__doc__
+    else:
+        assert name in {"DEFAULT_SIZE", "Escape"}
+
+
+def imported_by(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has after the statement and had not before."""
+    code = f"import sys; before = set(sys.modules); {statement}; print(*sorted(set(sys.modules) - before), sep='\\n')"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_pulls_in_nothing_heavy() -> None:
+    """Importing scopedbump imports neither NumPy nor pycparser nor asyncio, nor cffi's own Python part."""
+    modules = imported_by("import scopedbump")
+    assert "scopedbump._region" in modules
+    assert not {name for name in modules if name.startswith("scopedbump._adapters.")}
+    assert not modules & {"numpy", "pycparser", "asyncio", "cffi", "ctypes", "typing_extensions", "inspect", "logging"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc/self/maps")
+def test_importing_maps_nothing() -> None:
+    """Importing scopedbump reserves no address space: no mapping without a file and without access is added."""
+    code = """
+import _cffi_backend, contextlib, enum, mmap, reprlib, threading, typing, warnings, weakref
+
+def reserved():
+    with open("/proc/self/maps") as maps:
+        lines = [line.split() for line in maps]
+    return {fields[0] for fields in lines if fields[1] == "---p" and len(fields) == 5}
+
+before = reserved()
+import scopedbump
+assert reserved() <= before, reserved() - before
+with scopedbump.bump_region(1 << 40):
+    assert not reserved() <= before, "the test would not see a reservation"
+"""
+    subprocess.run([sys.executable, "-X", "faulthandler", "-c", code], check=True)
