@@ -1,0 +1,74 @@
+"""The command line: `python -m scopedbump info`, `demo` and `bench`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, or 1 when it could not do its work."""
+    chosen = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name need not fit the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(chosen)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("scopedbump: interrupted", file=sys.stderr)
+        return 1
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from scopedbump import ScopedBumpError
+    from scopedbump._cli.errors import CommandError
+
+    # Each command brings in what it needs, and no more.
+    if chosen.command == "info":
+        from scopedbump._cli import info
+
+        run = info.run
+    elif chosen.command == "demo":
+        from scopedbump._cli import demo
+
+        def run() -> int:
+            return demo.run(chosen.file)
+    else:
+        return 1
+    try:
+        return run()
+    except BrokenPipeError:
+        raise
+    except (CommandError, ScopedBumpError, OSError) as error:
+        print(f"scopedbump {chosen.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from scopedbump import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="python -m scopedbump", description="Scratch memory with a lifetime you can see."
+    )
+    parser.add_argument("--version", action="version", version=f"scopedbump {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{info,demo,bench}")
+    commands.add_parser("info", help="the system, its limits, and what a default region costs here")
+    demo = commands.add_parser(
+        "demo",
+        help="a region at work on a real file",
+        description="Read a file through scratch buffers, deflate it with the system's libz, inflate it, and compare.",
+    )
+    demo.add_argument("file", nargs="?", metavar="FILE", help="what to work on; else a file that every Python has")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""The command line: arguments, exit statuses, and what `info` says."""
+
+from __future__ import annotations
+
+import mmap
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scopedbump import __version__, bump_region
+from scopedbump.__main__ import main
+from scopedbump._cli import facts, process, text
+from scopedbump._cli.progress import Progress
+
+
+def test_info_states_the_system_and_what_a_region_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    """`info` names version, page size, limits and the four states of a region."""
+    assert main(["info"]) == 0
+    out, err = capsys.readouterr()
+    assert not err
+    assert out.startswith(f"scopedbump {__version__}\n")
+    for word in ("machine", "Python", "GIL", "cffi", "granularity", "overcommit mode", "huge pages"):
+        assert word in out
+    assert text.size(mmap.PAGESIZE) in out
+    assert "1.0 GiB" in out
+    assert "opened and closed in" in out
+
+
+def test_info_runs_as_a_module() -> None:
+    """`python -m scopedbump info` ends with status 0."""
+    done = subprocess.run(
+        [sys.executable, "-m", "scopedbump", "info"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "address-space limit" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["info", "extra"], ["demo", "a", "b"]])
+def test_wrong_arguments_are_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be understood ends with status 2 and the usage on stderr."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints the version."""
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"scopedbump {__version__}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    """A closed pipe on stdout ends the command with status 1 and nothing on stderr."""
+    command = [sys.executable, "-m", "scopedbump", "info"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.close()
+        errors = child.stderr.read()
+        assert child.wait(60) == 1
+    assert not errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_AS is POSIX")
+def test_info_under_an_address_space_limit_says_what_is_wrong() -> None:
+    """When the system refuses a default region, `info` ends with status 1 and the system's reason."""
+    code = (
+        "import resource, sys; from scopedbump.__main__ import main;"
+        "resource.setrlimit(resource.RLIMIT_AS, (900 << 20, -1)); sys.exit(main(['info']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode == 0 and sys.platform == "darwin":
+        pytest.skip("macOS does not enforce RLIMIT_AS")
+    assert done.returncode == 1, done.stderr
+    assert "900.0 MiB" in done.stdout
+    assert "cannot reserve" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_command_line_costs_the_import_nothing() -> None:
+    """Importing scopedbump brings in nothing of the command line."""
+    code = "import sys, scopedbump; print([n for n in sys.modules if n.startswith('scopedbump._cli')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_resident_memory_follows_what_is_touched() -> None:
+    """Resident memory grows by what is written to, and falls when it is given back."""
+    before = process.resident()
+    assert before is not None and before > 1 << 20
+    size = 64 << 20
+    with bump_region(size) as region:
+        block = region.alloc(size)
+        reserved = process.resident()
+        assert reserved is not None and reserved - before < size // 4
+        for at in range(0, size, mmap.PAGESIZE):
+            block[at] = 1
+        during = process.resident()
+        assert during is not None and during - before > size * 3 // 4
+
+
+def test_page_faults_are_counted() -> None:
+    """Touching fresh pages is seen in the count of page faults."""
+    with bump_region(1 << 24) as region:
+        block = region.alloc(1 << 24)
+        before = process.page_faults()
+        for at in range(0, 1 << 24, mmap.PAGESIZE):
+            block[at] = 1
+        if process.page_faults() == before and sys.platform == "win32":
+            pytest.skip("Wine counts no page faults")
+        assert process.page_faults() > before
+
+
+def test_mapped_tells_a_reservation_from_a_hole() -> None:
+    """An open region is mapped, touched or not; the page at zero is not."""
+    with bump_region(1 << 20) as region:
+        address = region.address(region.alloc(16))
+        assert process.mapped(address)
+        assert process.mapped(address + (1 << 19))
+    assert not process.mapped(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/maps is Linux's")
+def test_mapped_agrees_with_the_kernels_own_list() -> None:
+    """The answer is that of /proc/self/maps, for reserved pages and for those given back."""
+
+    def listed(address: int) -> bool:
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            start, stop = (int(bound, 16) for bound in line.split()[0].split("-"))
+            if start <= address < stop:
+                return True
+        return False
+
+    region = bump_region(1 << 30)
+    address = region.address(region.alloc(16))
+    for at in (address, address + (1 << 29)):
+        assert process.mapped(at) and listed(at)
+    region.close()
+    assert process.mapped(address) == listed(address)
+
+
+@pytest.mark.parametrize(
+    ("count", "written"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1 << 20, "1.0 MiB"),
+        ((1 << 20) - 1, "1.0 MiB"),
+        (1 << 30, "1.0 GiB"),
+        (1 << 63, "8.0 EiB"),
+        (-4096, "-4.0 KiB"),
+        (None, "unknown"),
+    ],
+)
+def test_sizes_are_written_for_people(count: int | None, written: str) -> None:
+    """A count of bytes is written with the unit that fits."""
+    assert text.size(count) == written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (3.14e-8, "31.4 ns"),
+        (9.99e-7, "999 ns"),
+        (1e-6, "1.00 us"),
+        (0.0015, "1.50 ms"),
+        (0.25, "250 ms"),
+        (2.5, "2.50 s"),
+    ],
+)
+def test_times_are_written_in_three_figures(seconds: float, written: str) -> None:
+    """A time is written with the unit that fits and three figures."""
+    assert text.duration(seconds) == written
+
+
+def test_tables_align_their_columns() -> None:
+    """The first column stands to the left, the others to the right."""
+    assert text.table([("a", "10"), ("bcd", "2")]) == "a    10\nbcd   2"
+
+
+def test_progress_is_silent_while_it_is_not_worth_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is said in the first second, and one line after it."""
+    patient = Progress()
+    patient.show("early")
+    patient.done()
+    assert capsys.readouterr().err == ""
+    waited = Progress(patience=-1.0)
+    waited.show("half way")
+    waited.done()
+    assert capsys.readouterr().err == "half way\n"
+
+
+def test_facts_are_strings_on_every_system() -> None:
+    """Every fact has a name and a value."""
+    found = {**facts.machine(), **facts.limits()}
+    assert all(found.values())
+    assert found["GIL"] in ("on", "off")
