@@ -92,7 +92,7 @@ class _ScopeOwner:
 
     def __init__(self, anchor: CData, owner: Owner) -> None:
         self._anchor = anchor
-        self._owner = owner
+        self._owner = owner._owner if isinstance(owner, _ScopeOwner) else owner  # however deep, one step
 
     @property
     def reservation(self) -> Reservation:

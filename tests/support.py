@@ -1,0 +1,84 @@
+"""What several test files need: the process's mappings, scripts in a process of their own, a page source that refuses."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scopedbump import CommitError, ReserveError
+from scopedbump._pages import system_pages
+
+MAPS = Path("/proc/self/maps")
+
+needs_maps = pytest.mark.skipif(not MAPS.exists(), reason="there is no /proc/self/maps to read")
+counts_references = pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="memory goes at the next collection where nothing counts references"
+)
+
+
+def collect() -> None:
+    """Let what is dead die: nothing to do where references are counted."""
+    if sys.implementation.name != "cpython":
+        for _ in range(3):
+            gc.collect()
+
+
+def mapped(address: int) -> bool:
+    """Whether a mapping of this process covers `address`."""
+    for line in MAPS.read_text().splitlines():
+        start, stop = (int(part, 16) for part in line.split(" ", 1)[0].split("-"))
+        if start <= address < stop:
+            return True
+    return False
+
+
+def run_script(code: str, *arguments: str, timeout: float = 60) -> str:
+    """Run a script that may crash in a process of its own; its output, or a failure that shows all of it."""
+    command = [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(code), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, f"exit status {done.returncode}\n{code}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+class FaultyPages:
+    """The system's pages, refusing the N-th call (from 0) and keeping book of what is reserved."""
+
+    def __init__(self, refuse: int = -1) -> None:
+        self.page_size = system_pages.page_size
+        self.granularity = system_pages.granularity
+        self.refuse = refuse
+        self.calls: list[str] = []
+        self.reserved: dict[int, int] = {}
+
+    def _refuses(self, call: str) -> bool:
+        self.calls.append(call)
+        return len(self.calls) - 1 == self.refuse
+
+    def reserve(self, size: int, taken: list[int]) -> None:
+        if self._refuses("reserve"):
+            raise ReserveError(12, "refused by the test")
+        system_pages.reserve(size, taken)
+        self.reserved[taken[-1]] = size
+
+    def commit(self, address: int, size: int) -> None:
+        if self._refuses("commit"):
+            raise CommitError("refused by the test", errno=12)
+        system_pages.commit(address, size)
+
+    def decommit(self, address: int, size: int) -> None:
+        if self._refuses("decommit"):
+            raise CommitError("refused by the test", errno=12)
+        system_pages.decommit(address, size)
+
+    def release(self, taken: Iterator[int], size: int) -> None:
+        for address in taken:
+            if self._refuses("release"):
+                raise ReserveError(12, "refused by the test")
+            system_pages.release(iter((address,)), size)
+            del self.reserved[address]
