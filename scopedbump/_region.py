@@ -542,8 +542,10 @@ class Region:
         """A `with` block in which `current_region()` is this region. It does not close the region.
 
         Raises:
-            RegionClosedError: on entering the block, when the region has ended.
+            RegionClosedError: the region has ended.
         """
+        if self.closed:
+            raise self._closed_error()
         return Current(self)
 
     def close(self) -> None:
