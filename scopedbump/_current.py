@@ -53,8 +53,6 @@ class Current:
     def __enter__(self) -> Region:
         if self._token is not None:
             raise RuntimeError(f"this block is entered already: call as_current() of {self._region!r} for each")
-        if self._region.closed:
-            raise self._region._closed_error()
         self._token = _current.set(self._region)
         return self._region
 

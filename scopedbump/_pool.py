@@ -30,7 +30,7 @@ from scopedbump._region import DEFAULT_SIZE, Escape, Region, checked_escape, che
 from scopedbump._reservation import Owner, Reservation, nobody
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 DEFAULT_MAX_IDLE: Final = 16
 DEFAULT_RETAIN: Final = 1 << 24
@@ -283,6 +283,15 @@ class RegionPool:
         self._stock = _Stock(old.size, old.max_idle, old.retain)
         self._stock.closed = old.closed
         old.close()
+
+
+def checked_pool(value: RegionPool | None) -> RegionPool:
+    """The pool that a middleware was given, or one of its own."""
+    if value is None:
+        return RegionPool(name="request")
+    if not isinstance(value, RegionPool):
+        raise TypeError(f"pool must be a RegionPool or None, not {value!r}")
+    return value
 
 
 PoolStats.__module__ = RegionPool.__module__ = "scopedbump"
