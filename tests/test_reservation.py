@@ -1,0 +1,198 @@
+"""Reservations and leases: what the system may refuse, and what happens at the end of a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import scopedbump._pages as pages
+from scopedbump import CommitError, Region, ReserveError, ScopedBumpError, bump_region
+from scopedbump._reservation import Reservation, _ended, _refused, _running, ffi, lease, retire_ended
+from support import FaultyPages, collect, counts_references
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPages]:
+    """A page source in the place of the system's."""
+    collect()
+    source = FaultyPages()
+    monkeypatch.setattr(pages, "system_pages", source)
+    yield source
+    retire_ended()
+
+
+def program(regions: list[Region]) -> None:
+    """Something of everything: every kind of system call comes up, several times."""
+    with bump_region(1 << 28) as a:
+        regions.append(a)
+        a.alloc(10)
+        a.alloc(5 << 20)
+        with a.scope() as inner:
+            regions.append(inner)
+            inner.alloc(20 << 20)
+            next(inner.slab(1 << 20))
+        escaped = a.alloc(100)[:]
+        a.reset()
+        a.alloc(3 << 20, zero=False)
+    with bump_region(1 << 22) as b:
+        regions.append(b)
+        b.copy(bytes(escaped))
+    del escaped
+
+
+@counts_references
+def test_every_refusal_of_the_system_in_turn(faulty: FaultyPages) -> None:
+    """Promises 5 and 8: the N-th call is refused, for every N: the error is right, nothing leaks, a second try works."""
+    program([])
+    calls = list(faulty.calls)
+    assert {"reserve", "commit", "release"} <= set(calls)
+    assert not faulty.reserved
+    for refuse, call in enumerate(calls):
+        faulty.calls.clear()
+        faulty.refuse = refuse
+        regions: list[Region] = []
+        try:
+            program(regions)
+        except ReserveError:
+            assert call == "reserve"
+        except CommitError:
+            assert call == "commit"
+        else:
+            assert call != "reserve"  # a commit may have succeeded with less, a release is tried again
+        faulty.refuse = -1
+        assert all(region.closed for region in regions)
+        for region in regions:
+            region._check()
+        del regions
+        with bump_region(4096) as again:
+            again.alloc(100)
+        assert not faulty.reserved, (refuse, call)
+    assert not _refused
+
+
+def test_a_refused_commit_leaves_the_region_usable(faulty: FaultyPages) -> None:
+    """Promise 8: after CommitError the cursor has not moved, and the same request works once there is memory."""
+    with bump_region(1 << 28) as a:
+        a.alloc(100)
+        faulty.calls.clear()
+        faulty.refuse = 0
+        # The generous step is refused, the bare need is granted.
+        assert a.alloc(1 << 20).nbytes == 1 << 20
+        assert faulty.calls == ["commit", "commit"]
+        a._check()
+        used = a.used
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(faulty, "_refuses", lambda _call: True)
+            with pytest.raises(CommitError, match="refused by the test"):
+                a.alloc(100 << 20)
+        assert a.used == used
+        a._check()
+        assert a.alloc(100 << 20).nbytes == 100 << 20
+
+
+@counts_references
+def test_what_the_system_refuses_to_take_back_is_offered_again(faulty: FaultyPages) -> None:
+    """A refused release is silent at the exit, and made good by the next reservation."""
+    with bump_region(4096) as a:
+        a.alloc(1)
+        faulty.calls.clear()
+        faulty.refuse = 0
+    assert faulty.calls == ["release"]
+    assert len(faulty.reserved) == 1
+    with bump_region(4096):
+        assert len(faulty.reserved) == 1
+    assert not faulty.reserved
+
+
+@counts_references
+def test_a_reservation_that_is_never_leased_is_released(faulty: FaultyPages) -> None:
+    """An exception between the reservation and its lease leaks nothing."""
+    reservation = Reservation(4096)
+    assert len(faulty.reserved) == 1
+    del reservation
+    assert not faulty.reserved
+
+
+def test_trim_gives_pages_back_and_they_are_zero_again() -> None:
+    """Decommitted pages cost nothing, and read as zero when they are used again."""
+    reservation = Reservation(1 << 20)
+    reservation.commit(1 << 20)
+    ffi.memmove(ffi.cast("char *", reservation.address), b"x" * (1 << 20), 1 << 20)
+    reservation.dirty = 1 << 20
+    reservation.trim(1 << 16)
+    assert (reservation.committed, reservation.dirty) == (1 << 16, 1 << 16)
+    reservation.trim(1 << 18)
+    assert reservation.committed == 1 << 16
+    with Region(reservation, 1 << 20, "", "keep") as a:
+        assert not any(a.alloc(1 << 20))
+
+
+@counts_references
+def test_a_lease_is_over_when_nothing_points_in() -> None:
+    """The lease outlives neither the last view nor the first: it ends exactly with the last."""
+    reservation = Reservation(4096)
+    reservation.commit(4096)
+    running, root = lease(ffi.cast("char *", reservation.address), 4096, reservation)
+    assert id(running) in _running
+    part = root[3:5]
+    del root
+    assert not running.over
+    del part
+    assert running.over
+    assert id(running) not in _running
+    assert not _ended
+
+
+@counts_references
+def test_an_interrupted_retirement_is_made_good() -> None:
+    """What ended while its callback was interrupted is retired by whoever comes next."""
+
+    class Interrupted:
+        retired = 0
+        reservation = Reservation(4096)
+
+        def retire(self) -> Interrupted:
+            self.retired += 1
+            if self.retired == 1:
+                raise KeyboardInterrupt
+            return self
+
+        def guard(self, views: list[memoryview]) -> None:
+            return None
+
+        def fresh(self) -> Interrupted:
+            return self
+
+    owner = Interrupted()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.unraisablehook", lambda _: None)
+        lease(ffi.cast("char *", owner.reservation.address), 4096, owner)
+    assert owner.retired == 1
+    retire_ended()
+    assert owner.retired == 2
+    retire_ended()
+    assert owner.retired == 2
+
+
+def test_a_reset_without_a_fresh_reservation(faulty: FaultyPages) -> None:
+    """The reset raises ReserveError, the views are revoked, and the region goes on behind what it has used."""
+    with bump_region(1 << 20) as a:
+        view = a.copy(b"revoked")
+        escaped = a.copy(b"kept")[:]
+        faulty.calls.clear()
+        faulty.refuse = 0
+        with pytest.raises(ReserveError):
+            a.reset()
+        with pytest.raises(ValueError, match="released"):
+            view[0]
+        a._check()
+        a.alloc(1000)[:] = b"\xff" * 1000
+        assert bytes(escaped) == b"kept"
+
+
+def test_the_errors_have_one_root() -> None:
+    """Each error is a ScopedBumpError, and the builtin that fits."""
+    for kind, builtin in ((ReserveError, OSError), (CommitError, MemoryError)):
+        assert issubclass(kind, ScopedBumpError)
+        assert issubclass(kind, builtin)
