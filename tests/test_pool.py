@@ -1,0 +1,382 @@
+"""The pool: what comes back, when, in which state, and what is counted."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import scopedbump._pages as _pages
+from scopedbump import EscapeError, EscapeWarning, PoolStats, Region, RegionClosedError, RegionPool, ReserveError
+from support import FaultyPages, collect, counts_references, mapped, needs_maps
+
+PAGE = _pages.system_pages.page_size
+MIB = 1 << 20
+
+
+def base(region: Region) -> int:
+    """Where the region's reservation starts."""
+    return region._reservation.address
+
+
+def test_a_reservation_serves_one_region_after_another() -> None:
+    """The second region of a pool lies where the first one lay, and asks the system for nothing."""
+    with RegionPool(MIB) as pool:
+        with pool.region() as first:
+            pass
+        with pool.region() as second:
+            assert base(second) == base(first)
+        assert pool.stats()[:6] == (2, 1, 1, 1, 0, 0)
+
+
+def test_regions_that_are_open_together_lie_apart() -> None:
+    """Two open regions never share a reservation."""
+    with RegionPool(MIB) as pool, pool.region() as a, pool.region() as b:
+        assert base(a) != base(b)
+        assert pool.stats()[:6] == (2, 0, 2, 0, 2, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3 * MIB), st.booleans()), min_size=1, max_size=5), st.integers(0, 3 * MIB))
+def test_nothing_of_one_region_is_seen_by_the_next(leases: list[tuple[int, bool]], retain: int) -> None:
+    """Promise 6: what a lease wrote, over or under `retain`, reads as zero in all leases after it."""
+    with RegionPool(4 * MIB, retain=retain) as pool:
+        for size, zero in leases:
+            with pool.region() as a:
+                view = a.alloc(size, zero=zero)
+                if zero:
+                    assert view == bytes(size)
+                view[:] = b"\xa5" * size
+                rest = a.alloc(a.available, 1)
+                assert rest == bytes(len(rest))
+                a._check()
+            del view, rest
+            collect()
+        stats = pool.stats()
+        assert stats.committed <= -(-retain // PAGE) * PAGE
+        assert stats.peak == 4 * MIB
+
+
+def slice_of(view: memoryview) -> object:
+    return view[1:]
+
+
+def ctypes_of(view: memoryview) -> object:
+    ctypes = pytest.importorskip("ctypes")
+    return (ctypes.c_char * len(view)).from_buffer(view)
+
+
+def ndarray_of(view: memoryview) -> object:
+    return pytest.importorskip("numpy").frombuffer(view, dtype="u1")
+
+
+def view_itself(view: memoryview) -> object:
+    return view
+
+
+@pytest.mark.parametrize("hold", [slice_of, ctypes_of, ndarray_of, view_itself])
+def test_what_is_held_keeps_the_reservation_out(hold: Callable[[memoryview], object]) -> None:
+    """Promise 4, stricter: a pin, and even a revoked view that is referred to, keep the memory from the next lease."""
+    with RegionPool(MIB) as pool:
+        with pool.region() as a:
+            view = a.alloc(64)
+            view[:] = b"\x11" * 64
+            held = hold(view)
+            del view
+        assert pool.stats()[3:6] == (0, 0, 1)
+        assert not a.released
+        for _ in range(3):
+            with pool.region() as b:
+                assert base(b) != base(a)
+                b.alloc(64)[:] = b"\x22" * 64
+            collect()
+        if hold is view_itself:
+            with pytest.raises(ValueError, match="released"):
+                held[0]  # type: ignore[index]  # it is a memoryview
+        else:
+            assert bytes(held).strip(b"\x11") == b""  # type: ignore[call-overload]  # each of them has a buffer
+        del held
+        collect()
+        assert a.released
+        assert pool.stats()[3:6] == (2, 0, 0)
+
+
+def test_a_closed_region_does_not_keep_its_reservation() -> None:
+    """The user may hold on to closed regions: the memory is back all the same."""
+    with RegionPool(MIB) as pool:
+        closed = []
+        for _ in range(5):
+            with pool.region() as a:
+                a.alloc(10)
+            collect()
+            closed.append(a)
+        assert pool.stats()[:6] == (5, 4, 1, 1, 0, 0)
+        assert all(a.released for a in closed)
+
+
+@pytest.mark.parametrize("keep_slice", [False, True])
+def test_what_is_held_of_a_scope_keeps_the_reservation_out(keep_slice: bool) -> None:
+    """A scope's views and escapes belong to the lease of the pooled region around it."""
+    with RegionPool(MIB) as pool:
+        with pool.region() as a:
+            with a.scope() as inner, inner.scope() as innermost:
+                held = innermost.alloc(100)
+                held[:] = b"\x11" * 100
+                if keep_slice:
+                    held = held[:]
+            assert not innermost.released
+            a.alloc(10)
+        collect()
+        assert pool.stats()[3:6] == (0, 0, 1)
+        with pool.region() as b:
+            b.alloc(1000)[:] = b"\x22" * 1000
+        collect()
+        if keep_slice:
+            assert held == b"\x11" * 100
+        del held
+        collect()
+        assert pool.stats()[3:6] == (2, 0, 0)
+        assert innermost.released
+
+
+def test_reset_with_an_escape_takes_another_turn() -> None:
+    """A reset moves to another reservation when something points into the old one, which comes back when that dies."""
+    with RegionPool(MIB) as pool:
+        with pool.region() as a:
+            first = base(a)
+            escaped = a.alloc(100)[:]
+            escaped[:] = b"\x11" * 100
+            a.reset()
+            assert base(a) != first
+            assert pool.stats()[:6] == (2, 0, 2, 0, 1, 1)
+            a.alloc(100)[:] = b"\x22" * 100
+            assert escaped == b"\x11" * 100
+            del escaped
+            collect()
+            assert pool.stats()[3:6] == (1, 1, 0)
+        collect()
+        assert pool.stats()[:6] == (2, 0, 2, 2, 0, 0)
+
+
+def test_reset_with_a_held_view_keeps_the_whole_lease() -> None:
+    """A view revoked by a reset and still referred to keeps the reservation out after the region's own end."""
+    with RegionPool(MIB) as pool:
+        with pool.region() as a:
+            held = a.alloc(100)
+            a.reset()
+            assert pool.stats()[3:6] == (0, 1, 0)
+        assert pool.stats()[3:6] == (0, 0, 1)
+        del held
+        collect()
+        assert pool.stats()[3:6] == (1, 0, 0)
+
+
+def test_max_idle_bounds_what_waits() -> None:
+    """What comes back above max_idle is given to the system; with 0 nothing waits."""
+    for most in (0, 1, 3):
+        pool = RegionPool(MIB, max_idle=most)
+        regions = [pool.region() for _ in range(6)]
+        for region in regions:
+            region.close()
+        collect()
+        assert pool.stats()[:6] == (6, 0, 6, most, 0, 0)
+        pool.close()
+        assert pool.stats().idle == 0
+
+
+def test_retain_bounds_what_an_idle_reservation_keeps() -> None:
+    """Pages above `retain`, rounded up to whole pages, are given back; below, the content is left to the next lease."""
+    with RegionPool(16 * MIB, retain=PAGE + 1) as pool:
+        with pool.region() as a:
+            a.alloc(8 * MIB)[:] = b"\x11" * 8 * MIB
+            assert pool.stats().committed >= 8 * MIB
+        collect()
+        stats = pool.stats()
+        assert stats.committed == 2 * PAGE
+        assert stats.peak == 8 * MIB
+        with pool.region() as a:
+            assert a.alloc(PAGE, zero=False) == b"\x11" * PAGE
+            assert a.alloc(8 * MIB) == bytes(8 * MIB)
+        collect()
+
+
+@needs_maps
+@counts_references
+def test_close_while_regions_are_out() -> None:
+    """They go on; their memory is released instead of coming back, the idle ones at once, what escaped at its death."""
+    pool = RegionPool(MIB, name="closing")
+    idle = pool.region()
+    a, b = pool.region(), pool.region()
+    idle.close()
+    address, escaped = base(a), b.alloc(10)[:]
+    b.close()
+    pool.close()
+    assert pool.closed
+    assert not mapped(base(idle))
+    a.alloc(100)[:] = b"\x11" * 100
+    a.reset()
+    moved = a.alloc(10)[:]
+    a.reset()
+    assert pool.stats()[3:6] == (0, 1, 2)
+    a.close()
+    escaped[0] = 1
+    assert mapped(base(b))
+    del escaped, moved
+    assert not mapped(address)
+    assert not mapped(base(b))
+    assert pool.stats()[3:7] == (0, 0, 0, 0)
+
+
+def test_a_closed_pool_says_so() -> None:
+    """region() and `with` raise RegionClosedError; closing again does nothing; stats stay readable."""
+    pool = RegionPool(MIB, name="over")
+    with pool:
+        pool.region().close()
+    pool.close()
+    with pytest.raises(RegionClosedError, match="'over'.*closed"):
+        pool.region()
+    with pytest.raises(RegionClosedError, match="'over'.*closed"), pool:
+        pass
+    assert pool.stats().leases == 1
+
+
+@needs_maps
+@counts_references
+def test_a_lost_pool_gives_its_memory_back() -> None:
+    """A pool that nobody refers to releases what is idle; its regions go on."""
+    pool = RegionPool(MIB)
+    pool.region().close()
+    a = pool.region()
+    b = pool.region()
+    a.close()
+    del pool
+    assert not mapped(base(a))
+    b.alloc(10)[0] = 1
+    b.close()
+    assert not mapped(base(b))
+
+
+@counts_references
+def test_a_leaked_region_comes_back() -> None:
+    """A region dropped without a close, also in a cycle, warns and its memory returns."""
+
+    @dataclass
+    class Holder:
+        region: Region
+        me: Holder | None = None
+
+    with RegionPool(MIB) as pool:
+        with pytest.warns(ResourceWarning, match="lost without being closed"):
+            pool.region()
+        assert pool.stats()[3:6] == (1, 0, 0)
+        holder = Holder(pool.region())
+        holder.me = holder
+        holder.region.alloc(100)
+        del holder
+        assert pool.stats().out == 1
+        with pytest.warns(ResourceWarning, match="lost without being closed"):
+            gc.collect()
+        assert pool.stats()[3:6] == (1, 0, 0)
+
+
+def test_escape_is_obeyed() -> None:
+    """`escape` speaks of pins, as everywhere, and not of revoked views."""
+    with RegionPool(MIB) as pool:
+        with pool.region(escape="raise") as a:
+            view = a.alloc(10)
+        with pytest.raises(EscapeError), pool.region(escape="raise") as a:
+            view = a.alloc(10)[:]
+        with pytest.warns(EscapeWarning), pool.region(escape="warn") as a:
+            view = a.alloc(10)[:]
+        del view
+        with pytest.raises(ValueError, match="'lose'"):
+            pool.region(escape="lose")  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"size": 0}, ValueError, "size must be positive, not 0"),
+        ({"size": -1}, ValueError, "size must be positive, not -1"),
+        ({"size": 1.5}, TypeError, r"size must be an int, not 1\.5"),
+        ({"max_idle": -1}, ValueError, "max_idle must be zero or more, not -1"),
+        ({"max_idle": None}, TypeError, "max_idle must be an int, not None"),
+        ({"retain": -4096}, ValueError, "retain must be zero or more, not -4096"),
+        ({"retain": "1M"}, TypeError, "retain must be an int, not '1M'"),
+        ({"name": 7}, TypeError, "name must be a str, not 7"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, object], error: type[Exception], text: str) -> None:
+    """Each wrong argument is named, with its value."""
+    with pytest.raises(error, match=text):
+        RegionPool(**arguments)  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_pool_can_not_be_copied() -> None:
+    """Two pools over one memory would be a crash: copies and pickles are refused."""
+    pool = RegionPool(MIB)
+    pool.region().close()
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="copied or pickled"):
+            duplicate(pool)
+
+
+def test_reprs() -> None:
+    """A pool and its stats say what matters."""
+    with RegionPool(MIB, name="x") as pool, pool.region() as a:
+        assert repr(pool) == f"<scopedbump.RegionPool 'x': regions of {MIB} bytes, 0 idle, 1 out>"
+        assert a.name == "x"
+        assert pool.size == a.size == MIB
+        assert repr(pool.stats()).startswith("PoolStats(leases=1, hits=0, misses=1,")
+    assert repr(pool).endswith("closed>")
+
+
+def test_nothing_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system refuses a reservation nothing has changed, and the pool serves the next."""
+    pages = FaultyPages(refuse=0)
+    monkeypatch.setattr(_pages, "system_pages", pages)
+    pool = RegionPool(MIB)
+    with pytest.raises(ReserveError):
+        pool.region()
+    assert pool.stats() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0)
+    pool.region().close()
+    collect()
+    assert pool.stats()[:6] == (1, 0, 1, 1, 0, 0)
+    pool.close()
+    assert not pages.reserved
+
+
+def test_a_refused_trim_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reservation whose pages the system won't take back one by one is given back whole, and nothing is said."""
+    pages = FaultyPages()
+    monkeypatch.setattr(_pages, "system_pages", pages)
+    with RegionPool(MIB, retain=0) as pool:
+        with pool.region() as a:
+            a.alloc(10)
+            pages.refuse = len(pages.calls)
+        collect()
+        assert pages.calls[-2:] == ["decommit", "release"]
+        assert not pages.reserved
+        assert pool.stats()[:7] == (1, 0, 1, 0, 0, 0, 0)
+
+
+def test_a_refused_release_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system refused to take back is offered to it again with the next reservation."""
+    pages = FaultyPages()
+    monkeypatch.setattr(_pages, "system_pages", pages)
+    pool = RegionPool(MIB)
+    pool.region().close()
+    collect()
+    pages.refuse = len(pages.calls)
+    pool.close()
+    assert len(pages.reserved) == 1
+    with RegionPool(MIB) as other:
+        other.region().close()
+        assert len(pages.reserved) == 1
+    collect()
+    assert not pages.reserved
