@@ -258,7 +258,9 @@ class Region:
         """
         while True:
             reservation = self._reservation
-            root = self._opened()
+            root = self._root
+            if root is None or self._busy is not None:
+                root = self._opened()
             cursor = self._cursor
             ready = self._ready
             if reservation is not self._reservation:
@@ -309,7 +311,8 @@ class Region:
     def _advance(self, reservation: Reservation, root: memoryview, cursor: int, stop: int, ready: int) -> bool:
         """Commit and clear a window from the cursor on, and move the cursor to `stop` if nobody has moved it."""
         target = min(cursor + WINDOW, self._size)
-        reservation.commit(self._offset + target)
+        if self._offset + target > reservation.committed:
+            reservation.commit(self._offset + target)
         used = root[ready : max(ready, min(target, reservation.dirty - self._offset))]
         zeros = _ZEROS[: used.nbytes]
         limit = target if _atomic.atomic else -1
@@ -326,9 +329,11 @@ class Region:
     def _track(self, new: Iterable[memoryview]) -> None:
         views = self._views
         _views.track(views, new)
-        count = len(views)
-        if count < self._sweep_at:
-            return
+        if len(views) >= self._sweep_at:
+            self._sweep(views, len(views))
+
+    def _sweep(self, views: list[memoryview], count: int) -> None:
+        """Drop the dead ones among the first `count` views."""
         sweeps = self._sweeps
         alive = _views.alive(islice(views, count))
         swept = slice(0, count)
@@ -418,6 +423,7 @@ class Region:
                     count //= 2
                     continue
                 chunk[:] = carve(root, range(start, start + stride * count, stride))
+                del root  # an iterator that waits is no pin
                 yield chunk
                 count = min(2 * count, most)
             self._opened()
@@ -606,7 +612,7 @@ class Region:
         self._busy = None
         self._stop()
         self._revoke(owner)
-        if running.over:
+        if running() is None:
             running.owner = running.owner.retire()
         if self._parent is not None:
             self._parent._resume(self)
