@@ -26,7 +26,7 @@ def round_up(value: int, align: int) -> int:
 
 def place(base: int, cursor: int, size: int, align: int) -> tuple[int, int]:
     """Where a block of `size` bytes goes: (start, stop), relative to `base`, its absolute address aligned."""
-    start = round_up(base + cursor, align) - base
+    start = (base + cursor + align - 1 & -align) - base
     return start, start + size
 
 
