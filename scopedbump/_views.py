@@ -58,15 +58,33 @@ def revoke(views: list[memoryview]) -> int:
             return pinned
 
 
+class _Guard(weakref.ref[memoryview]):
+    """Holds `what` until a view is gone, and is let go of in C: no exception of a signal handler can come between."""
+
+    __slots__ = ("what",)
+    __hash__ = object.__hash__  # a revoked memoryview has none
+    what: object
+
+
+_guards: set[_Guard] = set()
+_let_go = _guards.discard
+
+
+class _Ended(list["memoryview"]):
+    """The list of a region that has ended: an allocation that was interrupted by the end comes too late for it."""
+
+    __slots__ = ()
+
+    def append(self, view: memoryview) -> None:
+        view.release()
+
+
+ended: list[memoryview] = _Ended()
+
+
 def outlast(views: list[memoryview], what: object) -> None:
     """Keep `what` alive until the last of the views is gone as an object, revoked or not."""
     for view in _views(alive(views)):
-        guard = weakref.ref(view, _let_go)
-        _kept[id(guard)] = (guard, what)
-
-
-_kept: dict[int, tuple[weakref.ref[memoryview], object]] = {}
-
-
-def _let_go(guard: weakref.ref[memoryview]) -> None:
-    _kept.pop(id(guard), None)
+        guard = _Guard(view, _let_go)
+        guard.what = what
+        _guards.add(guard)
