@@ -67,18 +67,20 @@ class PoolStats(NamedTuple):
 class _Turn:
     """The owner of one lease: its end brings the reservation back."""
 
-    __slots__ = ("__weakref__", "region", "reservation", "stock")
+    __slots__ = ("__weakref__", "ended", "region", "reservation", "stock")
 
     def __init__(self, stock: _Stock, reservation: Reservation) -> None:
         self.reservation = reservation
         self.stock = stock
         self.region: weakref.ref[Region] | None = None
+        self.ended = False  # whether the region came to its end, and noted how far it had written
         stock.turns[id(self)] = weakref.ref(self)
 
     def retire(self) -> Owner:
         return nobody  # a closed region refers to its lease, and must not keep the turn by that
 
     def guard(self, views: list[memoryview]) -> weakref.ref[Owner] | None:
+        self.ended = not self.open
         alive = _views.alive(views)
         if not alive:
             return None
@@ -88,12 +90,14 @@ class _Turn:
     def fresh(self) -> Owner:
         turn = self.stock.turn()
         turn.region, self.region = self.region, None
+        self.ended = True
         return turn
 
-    def open_in(self) -> Region | None:
-        """The region that is open in this memory; None when there is only what escaped."""
+    @property
+    def open(self) -> bool:
+        """Whether a region is open in this memory; otherwise something escaped from one."""
         region = None if self.region is None else self.region()
-        return None if region is None or region.closed or region._reservation is not self.reservation else region
+        return region is not None and not region.closed and region._reservation is self.reservation
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # When the interpreter shuts down the process gives all back in a moment.
@@ -128,7 +132,9 @@ class _Stock:
         """Whatever interrupts this: the reservation is then idle, or goes with the last reference to it."""
         self.turns.pop(id(turn), None)
         reservation = turn.reservation
-        if self.peak < reservation.dirty:
+        if not turn.ended:  # exceptions of signal handlers kept the region from its end, and its finalizer too
+            reservation.dirty = reservation.committed
+        elif self.peak < reservation.dirty:
             self.peak = reservation.dirty
         if reservation.committed > self.retain and not self.closed:
             try:
@@ -157,7 +163,7 @@ class _Stock:
     def stats(self) -> PoolStats:
         turns = [turn for ref in self.turns.copy().values() if (turn := ref()) is not None]
         idle = self.idle.copy()
-        out = sum(turn.open_in() is not None for turn in turns)
+        out = sum(turn.open for turn in turns)
         committed = sum(turn.reservation.committed for turn in turns)
         committed += sum(reservation.committed for reservation in idle)
         leases, misses = self.leases, self.misses
