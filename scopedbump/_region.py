@@ -20,9 +20,10 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, TypeAlias, TypeVar, final
 
 from scopedbump import _atomic, _views
 from scopedbump._current import Current
@@ -271,14 +272,14 @@ class Region:
             if stop > self._size:
                 raise RegionFullError(size, align, self._size - cursor, self._size, self.name)
             if stop <= ready:
-                if self._take(root, cursor, stop):
+                if self._take(root, cursor, stop, ready):
                     return root, start
             elif zero and stop <= cursor + WINDOW:
                 if self._advance(reservation, root, cursor, stop, ready):
                     return root, start
             else:
                 reservation.commit(self._offset + stop)
-                if self._take(root, cursor, stop):
+                if self._take(root, cursor, stop, ready):
                     if zero:
                         _clear(root, max(start, ready), min(stop, reservation.dirty - self._offset))
                     return root, start
@@ -296,10 +297,11 @@ class Region:
     def _closed_error(self) -> RegionClosedError:
         return RegionClosedError(f"{self!r} has ended: what is needed longer belongs into a region that lives longer")
 
-    def _take(self, root: memoryview, cursor: int, stop: int) -> bool:
+    def _take(self, root: memoryview, cursor: int, stop: int, ready: int) -> bool:
         """Move the cursor to `stop` if nobody has moved it meanwhile."""
         with self._lock:
-            if self._root is root and self._cursor == cursor and self._busy is None:
+            # A scope that came and went left the cursor where it was, but not the bytes behind it: `_ready` says so.
+            if self._root is root and self._cursor == cursor and self._ready == ready and self._busy is None:
                 self._cursor = stop
                 if self._ready < stop:
                     self._ready = stop
@@ -313,12 +315,20 @@ class Region:
         target = min(cursor + WINDOW, self._size)
         if self._offset + target > reservation.committed:
             reservation.commit(self._offset + target)
-        used = root[ready : max(ready, min(target, reservation.dirty - self._offset))]
+        dirty = reservation.dirty
+        used = root[ready : max(ready, min(target, dirty - self._offset))]
         zeros = _ZEROS[: used.nbytes]
         limit = target if _atomic.atomic else -1
         with self._lock:
             # Whoever else came this far may have handed out these bytes: then they must not be cleared again.
-            if self._root is root and self._cursor == cursor and self._ready == ready and self._busy is None:
+            # A scope that came and went left the cursor where it was, but more to clear.
+            if (
+                self._root is root
+                and self._cursor == cursor
+                and self._ready == ready
+                and self._busy is None
+                and reservation.dirty == dirty
+            ):
                 used[_ALL] = zeros
                 self._cursor = stop
                 self._ready = target
@@ -339,11 +349,12 @@ class Region:
         swept = slice(0, count)
         sweep_at = max(_views.SWEEP_AT, 2 * len(alive))
         with self._lock:
-            # Unless another sweep was faster: views that came since then stand behind these.
-            if self._views is views and self._sweeps == sweeps:
-                views[swept] = alive
+            # Unless another sweep was faster: views that came since then stand behind these. Not under a revocation,
+            # which goes along this list. Counted first: dropping a view may run the callback of a weak reference.
+            if self._views is views and self._sweeps == sweeps and self._root is not None:
                 self._sweeps = sweeps + 1
                 self._sweep_at = sweep_at
+                views[swept] = alive
 
     def copy(self, data: Buffer, align: int = 16) -> memoryview:
         """Allocate a block and copy `data` into it.
@@ -395,6 +406,9 @@ class Region:
             cuts.extend(slice(at, at + size) for at in range(len(cuts) * stride, count * stride, stride))
             views = [chunk[cut] for cut in (cuts if len(cuts) == count else cuts[:count])]
             self._track(views)
+            if self._root is not root:  # closed or reset meanwhile: the revocation may not have seen them
+                for view in views:
+                    view.release()
             return views
 
         return self._slab(size, align, carve)
@@ -498,7 +512,7 @@ class Region:
         """
         self._opened()
         with self._lock:
-            mine = self._busy is None
+            mine = self._busy is None and self._root is not None
             if mine:
                 self._busy = "reset"
                 self._limit = -1
@@ -512,37 +526,45 @@ class Region:
 
     def _restart(self) -> None:
         """The steps of a reset, each of which may be repeated."""
-        if self._busy != "reset":
-            return
         running = self._lease
         owner = running.owner
         if isinstance(owner, _Resetting):
             owner = owner.owner
-        else:
-            running.owner = _Resetting(owner)
-        self._stop()
+        if self._busy != "reset":  # asked after the owner, which a close from elsewhere takes away
+            return
+        running.owner = _Resetting(owner)
+        self._stop(ending=False)
         self._revoke(owner)
         anchor = running()
         if anchor is None:
-            self._go_on(0, *self._begin(_Resetting(owner)))
-            self._lease.owner = owner
+            self._go_on(owner, 0, *self._begin(_Resetting(owner)))
             return
         running.owner = owner
-        if self._parent is None:
-            try:
-                self._go_on(0, *self._begin(owner.fresh()))
-            except BaseException:
-                self._go_on(self._peak, running, memoryview(ffi.buffer(anchor, self._size)))
-                raise
-        else:
-            self._go_on(self._peak, running, memoryview(ffi.buffer(anchor, self._size)))
+        behind = memoryview(ffi.buffer(anchor, self._size))
+        if self._parent is not None:
+            self._go_on(owner, self._peak, running, behind)
+            return
+        try:
+            fresh = owner.fresh()
+            self._go_on(fresh, 0, *self._begin(fresh))
+        except BaseException:
+            self._go_on(owner, self._peak, running, behind)
+            raise
 
-    def _go_on(self, cursor: int, running: Lease, root: memoryview) -> None:
-        self._lease = running
-        self._reservation = running.owner.reservation
-        self._cursor = self._ready = cursor
-        self._root = root
-        self._busy = None
+    def _go_on(self, owner: Owner, cursor: int, running: Lease, root: memoryview) -> None:
+        reservation = owner.reservation
+        with self._lock:
+            if self._busy == "reset":
+                running.owner = owner
+                self._lease = running
+                self._reservation = reservation
+                self._cursor = self._ready = cursor
+                self._root = root
+                self._busy = None
+        if self._root is not root:  # a close from elsewhere came first, and took the lease as it was
+            del root
+            self._end()
+            raise self._closed_error()
 
     def as_current(self) -> Current:
         """A `with` block in which `current_region()` is this region. It does not close the region.
@@ -563,6 +585,9 @@ class Region:
             EscapeError: with escape="raise", when something still points in. The region is closed all the same.
         """
         self._finish(self._escape)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} can't be copied or pickled: its memory is in this process, once")
 
     def __enter__(self) -> Self:
         if self._root is None:
@@ -605,13 +630,13 @@ class Region:
         if self._busy is not None:
             for scope in reversed(self._open_scopes()):
                 scope._finish("keep")
+        self._stop(ending=True)  # from here on no reset goes on
         running = self._lease
         owner = running.owner
         if isinstance(owner, _Resetting):  # a reset was interrupted
             running.owner = owner = owner.owner
-        self._busy = None
-        self._stop()
         self._revoke(owner)
+        self._views = _views.ended
         if running() is None:
             running.owner = running.owner.retire()
         if self._parent is not None:
@@ -627,10 +652,12 @@ class Region:
             busy = scope._busy
         return scopes
 
-    def _stop(self) -> None:
+    def _stop(self, *, ending: bool) -> None:
         """Hand out nothing more, and note what was used."""
         reservation = self._reservation
         with self._lock:
+            if ending:
+                self._busy = None
             self._limit = -1
             if self._peak < self._cursor:
                 self._peak = self._cursor
@@ -642,7 +669,8 @@ class Region:
     def _revoke(self, owner: Owner) -> None:
         """Release every view that was handed out; those with something made from them keep the lease running."""
         while self._slabs:
-            self._slabs.popitem()[1]()
+            with suppress(KeyError):  # a close in another thread was faster
+                self._slabs.popitem()[1]()
         views = self._views
         _views.revoke(views)
         held = owner.guard(views)
