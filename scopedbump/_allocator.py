@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol, final
 
 from scopedbump._layout import checked_align, checked_int
+from scopedbump._reservation import ffi
 
 
 class Allocator(Protocol):
@@ -27,7 +29,7 @@ class HeapAllocator:
 
     __slots__ = ()
 
-    def alloc(self, size: int, align: int = 16, *, zero: bool = True) -> memoryview:  # noqa: ARG002
+    def alloc(self, size: int, align: int = 16, *, zero: bool = True) -> memoryview:
         """Allocate a block from Python's heap.
 
         Args:
@@ -47,7 +49,13 @@ class HeapAllocator:
         """
         size = checked_int(size, "size", 0)
         align = checked_align(align)
-        raise NotImplementedError
+        block = bytearray(min(size + align - 1, sys.maxsize))  # which is refused
+        gap = -_address(block) % align
+        return memoryview(block)[gap : gap + size]
+
+
+def _address(block: bytearray) -> int:
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(block)))
 
 
 heap = HeapAllocator()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import reprlib
 import struct
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from scopedbump._errors import RegionFullError
 
@@ -77,7 +77,7 @@ def encoded_all(items: object) -> list[bytes]:
     """The same for each item of an iterable, which must not be a single string."""
     if isinstance(items, str | bytes) or not isinstance(items, Iterable):
         raise TypeError(f"items must be an iterable of str or bytes, not {reprlib.repr(items)}")
-    return [encoded(item) for item in items]
+    return [encoded(item) for item in cast("Iterable[object]", items)]
 
 
 def put_strings(region: Region, strings: list[bytes]) -> tuple[memoryview, int]:
@@ -86,7 +86,7 @@ def put_strings(region: Region, strings: list[bytes]) -> tuple[memoryview, int]:
     text = b"".join(data + b"\0" for data in strings)
     root, _, start = claim(region, table + len(text), POINTER_SIZE)
     at = region._reservation.address + region._offset + start + table
-    addresses = []
+    addresses: list[int] = []
     for data in strings:
         addresses.append(at)
         at += len(data) + 1

@@ -279,7 +279,7 @@ class CffiAllocator:
             raise ValueError(f"{ctype.item.cname!r} has no bytes to carve")
         region = self._region
 
-        def carve(root: memoryview, starts: range) -> list[CData]:  # noqa: ARG001
+        def carve(root: memoryview, starts: range) -> list[CData]:
             first = _ffi.cast(ctype, region._reservation.address + region._offset + starts.start)
             return list(map(first.__add__, range(len(starts))))
 
