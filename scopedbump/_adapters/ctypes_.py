@@ -53,6 +53,7 @@ _FUNCTION: Any = CFUNCTYPE(None).__mro__[1]
 _POINTER: Any = _Pointer
 _ARRAY: Any = Array
 _STRUCT: Any = (Structure, Union)
+_TUPLE: Any = tuple
 _OWN_INITS = [base.__init__ for base in (*_STRUCT, _ARRAY, _POINTER, _SIMPLE)]
 _REFERS = "zZOX"  # the codes of c_char_p, c_wchar_p, py_object, BSTR
 _COUNTED = hasattr(sys, "getrefcount")
@@ -240,9 +241,8 @@ class CtypesAllocator:
 
     def _fit(self, ctype: Any, value: Any) -> Any:
         """The value as a field of this type takes it; as it was, where ctypes shall decide."""
-        if isinstance(value, tuple):
-            values = cast("tuple[Any, ...]", value)
-            return self._fitted(ctype, values, {})[0] if issubclass(ctype, (*_STRUCT, _ARRAY)) else values
+        if isinstance(value, _TUPLE):
+            return self._fitted(ctype, value, {})[0] if issubclass(ctype, (*_STRUCT, _ARRAY)) else value
         if not isinstance(value, _CTYPE) or isinstance(value, ctype):
             return value
         if issubclass(ctype, _POINTER):
