@@ -78,6 +78,9 @@ class _Ended(list["memoryview"]):
     def append(self, view: memoryview) -> None:
         view.release()
 
+    def extend(self, views: Iterable[memoryview]) -> None:
+        """Keep nothing: the slow path sees by itself that it came too late."""
+
 
 ended: list[memoryview] = _Ended()
 
