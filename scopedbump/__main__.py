@@ -42,7 +42,11 @@ def _run(chosen: argparse.Namespace) -> int:
         def run() -> int:
             return demo.run(chosen.file)
     else:
-        return 1
+        from scopedbump._cli import bench
+
+        def run() -> int:
+            return bench.run(chosen.only, chosen.quick, chosen.json, chosen.svg)
+
     try:
         return run()
     except BrokenPipeError:
@@ -67,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Read a file through scratch buffers, deflate it with the system's libz, inflate it, and compare.",
     )
     demo.add_argument("file", nargs="?", metavar="FILE", help="what to work on; else a file that every Python has")
+    bench = commands.add_parser(
+        "bench",
+        help="what it costs, against what a user would otherwise write",
+        description="Measure each row against what a user would otherwise write, in turn, in one run.",
+    )
+    bench.add_argument("--only", metavar="PATTERN", help="the rows whose words contain it; * and ? as in file names")
+    bench.add_argument("--quick", action="store_true", help="fewer and shorter rounds: rough figures in seconds")
+    bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    bench.add_argument("--svg", metavar="FILE", help="also draw the ratios as a bar chart")
     return parser
 
 

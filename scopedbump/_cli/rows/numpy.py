@@ -1,0 +1,79 @@
+"""Arrays in a region, and NumPy's own temporaries."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from scopedbump import bump_region
+from scopedbump._cli import text
+from scopedbump._cli.measure import Sides, loop
+from scopedbump._cli.rows import row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# From here on a handler serves an array itself; below, it hands over to NumPy's default.
+_SIZES = {
+    4 << 10: None,
+    64 << 10: 1.1,
+    128 << 10: 1.1,
+    256 << 10: 1.1,
+    512 << 10: 1.1,
+    1 << 20: 0.5,
+    4 << 20: 1.1,
+    16 << 20: 1.1,
+    64 << 20: 1.1,
+}
+
+
+def _temporaries(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Ten operations, each of which makes an array; existing code is written like this.
+    first = (x + y) * (x - y)
+    second = (x * y) + (y * y)
+    third = first - second
+    return (third + x) * (second - y)
+
+
+def _handled(size: int) -> Generator[Sides]:
+    import numpy as np
+
+    from scopedbump import RegionPool
+
+    x = np.linspace(0.0, 1.0, size // 8)
+    y = x + 1.0
+    with RegionPool(12 * size + (1 << 20), retain=12 * size + (1 << 20)) as pool:
+        ours = loop("with pool.region() as a, a.numpy.handler(): work(x, y)", pool=pool, work=_temporaries, x=x, y=y)
+        yield Sides(ours, loop("work(x, y)", work=_temporaries, x=x, y=y), rounds=15 if size > 1 << 22 else None)
+
+
+def _add(size: int, most: float | None) -> None:
+    @row(f"ten NumPy temporaries of {text.size(size)} under handler (pool)", "the same without", most)
+    def handled() -> Generator[Sides]:
+        yield from _handled(size)
+
+
+for _size, _most in _SIZES.items():
+    _add(_size, _most)
+
+
+@row("a.numpy.empty(8)", "numpy.empty(8)")
+def empty() -> Generator[Sides]:
+    import numpy as np
+
+    with bump_region() as a:
+        ours = loop("n.empty(8)", first="a.reset(); n = a.numpy", a=a)
+        yield Sides(ours, loop("empty(8)", empty=np.empty))
+
+
+@row("a.numpy.zeros of 1 MiB, written, in a pool", "numpy.zeros of 1 MiB, written")
+def zeros() -> Generator[Sides]:
+    import numpy as np
+
+    from scopedbump import RegionPool
+
+    names: dict[str, Any] = {"shape": 1 << 17}
+    with RegionPool() as pool:
+        ours = loop("with pool.region() as a: a.numpy.zeros(shape).fill(1.0)", pool=pool, **names)
+        yield Sides(ours, loop("zeros(shape).fill(1.0)", zeros=np.zeros, **names))
