@@ -12,7 +12,6 @@ from scopedbump import _pages
 pytest.importorskip("pycparser", reason="generating the ABI modules needs pycparser")
 
 
-
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both modules, generated now."""
