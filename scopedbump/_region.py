@@ -21,7 +21,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, TypeAlias, TypeVar, final
 
@@ -30,6 +30,7 @@ from scopedbump._current import Current
 from scopedbump._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError
 from scopedbump._layout import ALIGN, WINDOW, checked_align, checked_int, place, round_up
 from scopedbump._reservation import Lease, Owner, Reservation, ffi, lease, nobody
+from scopedbump._slab import chunks
 
 if TYPE_CHECKING:
     from _cffi_backend import CData
@@ -47,8 +48,6 @@ DEFAULT_SIZE: Final = 1 << 30
 Escape: TypeAlias = Literal["keep", "warn", "raise"]
 """What an escape does when its region closes: nothing, an EscapeWarning, or an EscapeError."""
 
-_FIRST_CHUNK = 8
-_MAX_CHUNK = 256  # more objects at once would set off the garbage collector
 _ZEROS = memoryview(bytes(WINDOW))
 _ALL = slice(None)  # made here: making one is where a garbage collection may come in
 
@@ -93,7 +92,7 @@ class _ScopeOwner:
 
     def __init__(self, anchor: CData, owner: Owner) -> None:
         self._anchor = anchor
-        self._owner = owner._owner if isinstance(owner, _ScopeOwner) else owner  # however deep, one step
+        self._owner: Owner = owner._owner if isinstance(owner, _ScopeOwner) else owner  # however deep, one step
 
     @property
     def reservation(self) -> Reservation:
@@ -393,18 +392,22 @@ class Region:
 
         Lifetime:
             As for `alloc`: all are revoked at the close or reset, and the iterator then raises RegionClosedError.
+
+        Thread safety:
+            Threads may share an iterator: no block is handed out twice, some may be left out.
         """
         size = checked_int(size, "size", 1)
-
         align = checked_align(align)
         stride = round_up(size, align)
-        cuts: list[slice[int, int, None]] = []  # made once: to build a slice takes as long as to use it
+        made: list[slice[int, int, None]] = []  # kept: to build a slice takes as long as to use it
 
         def carve(root: memoryview, starts: range) -> list[memoryview]:
+            nonlocal made
             chunk = root[starts.start : starts[-1] + size]
-            count = len(starts)
-            cuts.extend(slice(at, at + size) for at in range(len(cuts) * stride, count * stride, stride))
-            views = [chunk[cut] for cut in (cuts if len(cuts) == count else cuts[:count])]
+            cuts = made
+            if len(cuts) != len(starts):
+                made = cuts = [slice(at, at + size) for at in range(0, len(starts) * stride, stride)]
+            views = [chunk[cut] for cut in cuts]
             self._track(views)
             if self._root is not root:  # closed or reset meanwhile: the revocation may not have seen them
                 for view in views:
@@ -416,34 +419,7 @@ class Region:
     def _slab(self, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
         """The iterator over what `carve(root, starts)` makes of each chunk. For the adapters too."""
         self._opened()
-        return chain.from_iterable(self._chunks(size, align, carve))
-
-    def _chunks(self, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[list[T]]:
-        stride = round_up(size, align)
-        most = max(1, min(_MAX_CHUNK, WINDOW // stride))
-        count = min(_FIRST_CHUNK, most)
-        # The one list that the consumer iterates over in C; the end of the lease empties it and takes its key away.
-        chunk: list[T] = []
-        key = id(chunk)
-        self._slabs[key] = chunk.clear
-        try:
-            while key in self._slabs:
-                chunk.clear()
-                try:
-                    root, start = self._claim(stride * (count - 1) + size, align)
-                except RegionFullError:
-                    if count == 1:
-                        raise
-                    count //= 2
-                    continue
-                chunk[:] = carve(root, range(start, start + stride * count, stride))
-                del root  # an iterator that waits is no pin
-                yield chunk
-                count = min(2 * count, most)
-            self._opened()
-            raise RegionClosedError(f"{self!r} was reset since this slab was made: make a new one")
-        finally:
-            self._slabs.pop(key, None)
+        return chunks(self, size, align, carve)
 
     # -- scopes, reset, close
 

@@ -1,0 +1,83 @@
+"""What stands behind a slab's iterator: it carves the next chunk of a region when the last one is used up.
+
+The iterator itself is `chain.from_iterable`, in C. It drops its source at the first error, even while another thread,
+or the frame that a signal handler interrupted, is still inside that source. A generator would be freed while it runs
+and crash the interpreter, so the source is a `map`, which touches nothing of its own after the call. Then several
+threads may also share one iterator: each carves a chunk, and what is lost of one chunk is only wasted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from scopedbump._errors import RegionClosedError, RegionFullError
+from scopedbump._layout import WINDOW, round_up
+
+if TYPE_CHECKING:
+    from scopedbump._region import Region
+
+T = TypeVar("T")
+
+_FIRST_CHUNK = 8
+_MAX_CHUNK = 256  # more objects at once would set off the garbage collector
+
+
+class _Chunks(Generic[T]):
+    """Carves chunk after chunk into the one list that the consumer iterates over in C.
+
+    The region knows the list by its key: the end of the lease empties it and takes the key away.
+    """
+
+    __slots__ = ("_align", "_carve", "_chunk", "_count", "_most", "_region", "_size", "_stride")
+
+    def __init__(self, region: Region, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> None:
+        self._region = region
+        self._chunk: list[T] = []
+        self._size = size
+        self._align = align
+        self._carve = carve
+        self._stride = round_up(size, align)
+        self._most = max(1, min(_MAX_CHUNK, WINDOW // self._stride))
+        self._count = min(_FIRST_CHUNK, self._most)
+        region._slabs[id(self._chunk)] = self._chunk.clear
+
+    def more(self, _: None) -> list[T]:
+        region = self._region
+        chunk = self._chunk
+        if id(chunk) in region._slabs:
+            chunk.clear()
+            root, starts = self._claim(region)
+            chunk[:] = self._carve(root, starts)
+            del root  # an iterator that waits is no pin
+            self._count = min(2 * len(starts), self._most)
+            if id(chunk) in region._slabs:
+                return chunk
+            chunk.clear()  # a close or reset came in between
+        region._opened()
+        raise RegionClosedError(f"{region!r} was reset since this slab was made: make a new one")
+
+    def _claim(self, region: Region) -> tuple[memoryview, range]:
+        """The bytes of the next chunk: fewer blocks when no more fit."""
+        count = self._count
+        stride = self._stride
+        while True:
+            try:
+                root, start = region._claim(stride * (count - 1) + self._size, self._align)
+            except RegionFullError:
+                if count == 1:
+                    raise
+                count //= 2
+            else:
+                return root, range(start, start + stride * count, stride)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_chunk"):
+            self._region._slabs.pop(id(self._chunk), None)
+            self._chunk.clear()
+
+
+def chunks(region: Region, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
+    """The endless iterator over what `carve(root, starts)` makes of each chunk."""
+    return chain.from_iterable(map(_Chunks(region, size, align, carve).more, repeat(None)))
