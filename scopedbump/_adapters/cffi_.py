@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
 
 import _cffi_backend
 
@@ -80,12 +80,11 @@ _MAX_TYPES = 256
 _Make: TypeAlias = "Callable[[_cffi_backend.CType, object], CData]"
 
 
-class _Maker(NamedTuple):
-    """An allocator of cffi for objects of one alignment, the memory it pins, and [cursor, end] of its last claim."""
+_Maker: TypeAlias = "tuple[_Make, memoryview, list[int]]"
+"""An allocator of cffi for objects of one alignment, the memory it pins, and [cursor, end] of its last claim."""
 
-    make: _Make
-    root: memoryview
-    claimed: list[int]
+_Entry: TypeAlias = "tuple[_cffi_backend.CType, _Make, int, list[_Maker]]"
+"""What is known of a declaration: type, an allocator for everybody, alignment, and allocators with one user each."""
 
 
 def _maker(region: Region, root: memoryview, align: int) -> _Maker:
@@ -93,33 +92,29 @@ def _maker(region: Region, root: memoryview, align: int) -> _Maker:
     mask = align - 1
     claimed = [0, 0]
 
-    def alloc(size: int) -> _cffi_backend.CData:
+    def claim_slowly(size: int) -> _cffi_backend.CData:
+        got, cursor, start = claim(region, size, align)
+        if got is not root:
+            raise RegionClosedError(f"{region!r} was reset meanwhile")
+        claimed[:] = cursor, start + size
+        return base + start
+
+    def claim_fast(size: int) -> _cffi_backend.CData:
         # What `claim` does: to call it costs half as much as `ffi.new`.
         start = cursor = region._cursor
         if start & mask:
             start += align - (start & mask)
         stop = start + size
-        if start < stop <= region._limit and mask < ALIGN and region._root is root:
+        if start < stop <= region._limit and region._root is root:
             region._cursor = stop
-        else:
-            got, cursor, start = claim(region, size, align)
-            if got is not root:
-                raise RegionClosedError(f"{region!r} was reset meanwhile")
-        claimed[0] = cursor
-        claimed[1] = start + size
-        return base + start
+            claimed[0] = cursor
+            claimed[1] = stop
+            return base + start
+        return claim_slowly(size)
 
+    alloc = claim_fast if align <= ALIGN else claim_slowly
     # The destructor refers to the memory, and that is all it is for.
-    return _Maker(cast("_Make", _ffi.new_allocator(alloc, (root,).__ne__, False)), root, claimed)
-
-
-class _Entry(NamedTuple):
-    """What is known of a declaration: its type, an allocator for everybody, and others for one user at a time."""
-
-    ctype: _cffi_backend.CType
-    make: _Make
-    align: int
-    spare: list[_Maker]
+    return cast("_Make", _ffi.new_allocator(alloc, (root,).__ne__, False)), root, claimed
 
 
 @final
@@ -162,30 +157,33 @@ class CffiAllocator:
             Pins: keeps the region's memory as long as it lives, or the struct `p[0]` does, or until `ffi.release`.
         """
         try:
-            entry = self._entries[cdecl]
+            ctype, make, align, spare = self._entries[cdecl]
         except (KeyError, TypeError):
-            entry = self._entry(cdecl)
+            ctype, make, align, spare = self._entry(cdecl)
         if init is None:
-            return entry.make(entry.ctype, None)
-        spare = entry.spare
-        maker = spare.pop() if spare else _maker(self._region, self._region._opened(), entry.align)
+            return make(ctype, None)
         try:
-            maker.claimed[1] = 0
-            return maker.make(entry.ctype, init)
+            maker = spare.pop()
+        except IndexError:
+            maker = _maker(self._region, self._region._opened(), align)
+        make, root, claimed = maker
+        claimed[1] = 0
+        try:
+            return make(ctype, init)
         except BaseException:
-            if maker.claimed[1]:
-                give_back(self._region, maker.root, *maker.claimed)
+            if claimed[1]:
+                give_back(self._region, root, *claimed)
             raise
         finally:
             spare.append(maker)
-            del entry, spare, maker  # a traceback must not pin
+            del make, maker, root, spare  # a traceback must not pin
 
     def _entry(self, cdecl: CDecl) -> _Entry:
         region = self._region
         root = region._opened()
         ctype = self._type(cdecl)
         align = _align(ctype)
-        entry = _Entry(ctype, _maker(region, root, align or 1).make, align or 1, [])
+        entry = ctype, _maker(region, root, align or 1)[0], align or 1, list[_Maker]()
         if align:
             entries = self._entries
             if len(entries) >= _MAX_TYPES:
@@ -281,7 +279,7 @@ class CffiAllocator:
 
         def carve(root: memoryview, starts: range) -> list[CData]:
             first = _ffi.cast(ctype, region._reservation.address + region._offset + starts.start)
-            return list(map(first.__add__, range(len(starts))))
+            return [first + index for index in range(len(starts))]
 
         return region._slab(size, _ffi.alignof(ctype.item), carve)
 
