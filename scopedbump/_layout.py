@@ -41,7 +41,7 @@ def checked_int(value: object, what: str, least: int) -> int:
     if type(value) is int and least <= value <= sys.maxsize:
         return value
     if not hasattr(type(value), "__index__"):
-        raise TypeError(f"{what} must be an int, not {reprlib.repr(value)} ({type(value).__name__})")
+        raise TypeError(f"{what} must be an int, not {_brief(value)} ({type(value).__name__})")
     number = index(value)  # type: ignore[arg-type]  # it has __index__, as the line above saw
     if number < least:
         raise ValueError(f"{what} must be {'positive' if least else 'zero or more'}, not {_shown(number)}")
@@ -58,6 +58,11 @@ def checked_align(value: object) -> int:
     if align & (align - 1):
         raise ValueError(f"align must be a power of two, not {align}")
     return align
+
+
+def _brief(value: object) -> str:
+    # reprlib goes by the bare name of the class, and would take any class of the name "array" for array.array.
+    return reprlib.repr(value) if type(value).__module__ == "builtins" else reprlib.aRepr.repr_instance(value, 1)
 
 
 def _shown(number: int) -> str:

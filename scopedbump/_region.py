@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
+from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, TypeAlias, TypeVar, final
 
@@ -80,7 +81,7 @@ def checked_name(value: str) -> str:
 
 
 def checked_escape(value: Escape) -> Escape:
-    if value not in ("keep", "warn", "raise"):
+    if not isinstance(value, str) or value not in ("keep", "warn", "raise"):
         raise ValueError(f"escape must be 'keep', 'warn' or 'raise', not {value!r}")
     return value
 
@@ -372,7 +373,11 @@ class Region:
         with memoryview(data) as source:
             view = self.alloc(source.nbytes, align, zero=False)
             if source.nbytes:
-                ffi.memmove(view, source if source.c_contiguous else source.tobytes(), source.nbytes)
+                content = source if source.c_contiguous else source.tobytes()
+                try:
+                    ffi.memmove(view, content, source.nbytes)
+                except ValueError:  # revoked meanwhile: the next try says whether by a close or a reset
+                    return self.copy(content, align)
             return view
 
     def free(self, block: object) -> None:
@@ -752,7 +757,7 @@ class Region:
         if self.closed:
             return False
         if isinstance(item, int):
-            return self._covers(item, item + 1)
+            return self._covers(index(item), index(item) + 1)
         return self._covers(*_extent(item))
 
     def _covers(self, start: int, stop: int) -> bool:
