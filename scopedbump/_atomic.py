@@ -7,13 +7,17 @@ these is atomic, and every place that counts on it is such a stretch, after `wit
 A free-threaded CPython runs other threads at any time, so the stretch is under a lock. The lock is reentrant: a signal
 handler or finalizer of the same thread can come before the stretch or after it, where it does no harm, but not inside.
 
-PyPy looks between any two byte codes. There the lock refuses a handler that interrupts the stretch itself.
+PyPy looks between any two byte codes. There a handler that interrupts the stretch itself is refused, by `alone`.
+
+A lock that another thread held when the process forked would be held for ever in the child, which makes it anew.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import weakref
 from types import TracebackType
 from typing import Protocol
 
@@ -39,30 +43,6 @@ class _NoLock:
         pass
 
 
-class _GuardedLock:
-    __slots__ = ("_inside", "_lock")
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._inside = False
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        if self._inside:
-            self._lock.release()
-            raise RegionBusyError(
-                "this allocation interrupts another one of the same thread in the same region (from a signal handler "
-                "or a finalizer), which PyPy can't tell apart: try again outside of the handler"
-            )
-        self._inside = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self._inside = False
-        self._lock.release()
-
-
 _NO_LOCK = _NoLock()
 
 cpython = sys.implementation.name == "cpython"
@@ -74,4 +54,34 @@ def new_lock() -> Lock:
     """The lock of one region."""
     if atomic:
         return _NO_LOCK
-    return threading.RLock() if cpython else _GuardedLock()
+    lock: Lock = threading.RLock()
+    _locks.add(weakref.ref(lock, _locks.discard))
+    return lock
+
+
+def alone(lock: Lock) -> None:
+    """Called first in every stretch, under its lock, wherever `atomic` is False.
+
+    Raises:
+        RegionBusyError: this came in the middle of another stretch of the same thread. A lock written in Python could
+            say so itself, but an exception of a signal handler inside it would leave it locked.
+    """
+    if not cpython and lock._recursion_count() > 1:  # type: ignore[attr-defined]  # an RLock here
+        raise RegionBusyError(
+            "this allocation interrupts another one of the same thread in the same region (from a signal handler "
+            "or a finalizer), which PyPy can't tell apart: try again outside of the handler"
+        )
+
+
+_locks: set[weakref.ref[Lock]] = set()
+
+
+def _forked() -> None:
+    for ref in _locks.copy():
+        lock = ref()
+        if lock is not None and not lock._is_owned():  # type: ignore[attr-defined]  # as threading itself does it
+            lock._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

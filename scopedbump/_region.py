@@ -300,6 +300,8 @@ class Region:
     def _take(self, root: memoryview, cursor: int, stop: int, ready: int) -> bool:
         """Move the cursor to `stop` if nobody has moved it meanwhile."""
         with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
             # A scope that came and went left the cursor where it was, but not the bytes behind it: `_ready` says so.
             if self._root is root and self._cursor == cursor and self._ready == ready and self._busy is None:
                 self._cursor = stop
@@ -320,6 +322,8 @@ class Region:
         zeros = _ZEROS[: used.nbytes]
         limit = target if _atomic.atomic else -1
         with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
             # Whoever else came this far may have handed out these bytes: then they must not be cleared again.
             # A scope that came and went left the cursor where it was, but more to clear.
             if (
@@ -349,6 +353,8 @@ class Region:
         swept = slice(0, count)
         sweep_at = max(_views.SWEEP_AT, 2 * len(alive))
         with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
             # Unless another sweep was faster: views that came since then stand behind these. Not under a revocation,
             # which goes along this list. Counted first: dropping a view may run the callback of a weak reference.
             if self._views is views and self._sweeps == sweeps and self._root is not None:
@@ -459,6 +465,8 @@ class Region:
             del owner
             ticket = scope._ticket = weakref.ref(scope)
             with self._lock:
+                if not _atomic.atomic:
+                    _atomic.alone(self._lock)
                 if self._root is root and self._cursor == cursor and self._busy is None:
                     self._busy = ticket
                     self._limit = -1
@@ -471,6 +479,8 @@ class Region:
         escaped = not scope._lease.over
         ticket = scope._ticket
         with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
             if ticket is not None and self._busy is ticket:
                 if self._peak < end:
                     self._peak = end
@@ -493,6 +503,8 @@ class Region:
         """
         self._opened()
         with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
             mine = self._busy is None and self._root is not None
             if mine:
                 self._busy = "reset"
@@ -535,6 +547,8 @@ class Region:
     def _go_on(self, owner: Owner, cursor: int, running: Lease, root: memoryview) -> None:
         reservation = owner.reservation
         with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
             if self._busy == "reset":
                 running.owner = owner
                 self._lease = running
@@ -637,6 +651,8 @@ class Region:
         """Hand out nothing more, and note what was used."""
         reservation = self._reservation
         with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
             if ending:
                 self._busy = None
             self._limit = -1

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import _cffi_backend
 
 import scopedbump._pages as _pages
+from scopedbump._atomic import new_lock
 from scopedbump._errors import CommitError, ReserveError
 from scopedbump._layout import commit_target, round_up
 
@@ -122,7 +123,7 @@ class Reservation:
         dirty: bytes from the start that may have been written to; those above are zero.
     """
 
-    __slots__ = ("_length", "_pages", "_taken", "address", "committed", "dirty", "size")
+    __slots__ = ("_length", "_lock", "_pages", "_taken", "address", "committed", "dirty", "size")
 
     def __init__(self, size: int) -> None:
         taken: list[int] = []
@@ -132,6 +133,7 @@ class Reservation:
             retire_ended()
             _release_refused()
         self._pages: Pages = _pages.system_pages
+        self._lock = new_lock()
         self._length = round_up(size, self._pages.granularity)
         self._pages.reserve(self._length, taken)
         self.address = taken[0]
@@ -159,8 +161,9 @@ class Reservation:
             target = least
             pages.commit(self.address + committed, target - committed)
         # Commit is idempotent, so threads may overlap in it; the boundary is never lowered.
-        if self.committed < target:
-            self.committed = target
+        with self._lock:
+            if self.committed < target:
+                self.committed = target
 
     def trim(self, keep: int) -> None:
         """Give back the pages above the first `keep` bytes, while nothing is leased.
