@@ -65,3 +65,6 @@ class Current:
                 _current.reset(token)
             except ValueError:
                 pass  # left in another context than entered, as generators may be: the region was current there only
+
+
+current_region.__module__ = "scopedbump"

@@ -70,8 +70,9 @@ def test_the_code_runs(block: Block, tmp_path: Path) -> None:
     # The file begins at the block's line, so that a traceback names the line of the README.
     script = tmp_path / "README.md.py"
     script.write_text("\n" * block.line + block.text, encoding="utf-8")
+    run = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-W", "error", script],
+        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", run, script],
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
