@@ -1,0 +1,64 @@
+"""Real servers under a mixed load: no request sees a byte of another, and nothing is left behind."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from load_service import MAX_IDLE, RETAIN
+from serving import ask, load, serving
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="the listening socket is handed over as a file descriptor"),
+    pytest.mark.skipif(sys.implementation.name != "cpython", reason="what is back at the end is told by reference counts"),
+]
+
+MIB = 1 << 20
+SERVERS = ["uvicorn-h11", "uvicorn-httptools", "waitress", "gunicorn", "gunicorn-preload"]
+
+
+def under_load(server: str, warm_up: int, requests: int) -> None:
+    workers = 2 if server.startswith("gunicorn") else 1
+    with serving(server) as port:
+        fresh = {report["pid"]: report for report in ask(port, workers=workers)}
+        load(port, warm_up, seed=1000)
+        warm = {report["pid"]: report for report in ask(port, workers=workers)}
+        load(port, requests)
+        after = {report["pid"]: report for report in ask(port, workers=workers)}
+        closed = {report["pid"]: report for report in ask(port, "/close", workers=workers)}
+    assert fresh.keys() == warm.keys() == after.keys() == closed.keys(), "a worker died"
+    begun = 0
+    for pid, report in after.items():
+        assert report["wrong"] == []
+        stats = report["stats"]
+        begun += report["begun"]
+        # The statistics add up.
+        assert stats["leases"] == report["begun"] + report["leaked"]
+        assert stats["hits"] + stats["misses"] == stats["leases"]
+        assert (stats["out"], stats["escaped"]) == (0, 0)
+        assert 0 < stats["idle"] <= MAX_IDLE
+        assert stats["committed"] <= MAX_IDLE * RETAIN
+        assert stats["peak"] < 2 * MIB
+        # Mappings and memory are what they were.
+        assert report["maps"] <= warm[pid]["maps"] + 3 * MAX_IDLE
+        assert report["ram"] <= warm[pid]["ram"] + 16 * MIB
+        assert closed[pid]["stats"]["committed"] == closed[pid]["stats"]["idle"] == 0
+        assert closed[pid]["maps"] <= report["maps"] - stats["idle"]
+        assert closed[pid]["space"] < fresh[pid]["space"] + 1024 * MIB, "a reservation is left"
+    # Those that quit in the middle of the request never began; fewer than one in ten quits at all.
+    assert 0.9 * (warm_up + requests) <= begun <= warm_up + requests
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_under_load(server: str) -> None:
+    """Two thousand requests of all kinds, by sixteen clients at once."""
+    under_load(server, 400, 1600)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("server", ["uvicorn-httptools", "waitress", "gunicorn-preload"])
+def test_a_hundred_thousand_requests(server: str) -> None:
+    """The same for a hundred thousand requests: not one foreign byte, and not a mapping or a page left."""
+    under_load(server, 4000, 100_000)
