@@ -38,7 +38,9 @@ def run(only: str | None, quick: bool, as_json: bool, svg: str | None) -> int:
     print(_json(about, found) if as_json else _text(about, found))
     if svg is not None:
         bars = [(_label(row), figures.ratio, row.most) for row, figures in found if isinstance(figures, Figures)]
-        Path(svg).write_text(chart.bars(bars, ", ".join(about.values())), encoding="utf-8")
+        Path(svg).write_text(
+            chart.bars(bars, ", ".join(f"{name} {value}" for name, value in about.items())), encoding="utf-8"
+        )
     return int(any(isinstance(figures, str) and figures.startswith("failed") for _, figures in found))
 
 

@@ -16,7 +16,7 @@ def bars(rows: Sequence[tuple[str, float, float | None]], caption: str) -> str:
     """An SVG of (label, ratio, bound) rows: to the left of 1 is faster, a tick marks the bound."""
     values = [value for _, ratio, most in rows for value in (ratio, most) if value]
     low = min([0.1, *values]) / 1.3
-    high = max([10.0, *values]) * 1.6
+    high = max([10.0, *values]) * 2.0
 
     def x(value: float) -> float:
         return round(_LABEL + _PLOT * (log10(value) - log10(low)) / (log10(high) - log10(low)), 1)
@@ -44,8 +44,7 @@ def bars(rows: Sequence[tuple[str, float, float | None]], caption: str) -> str:
         parts.append(
             f'<rect x="{left}" y="{top + 4}" width="{max(right - left, 1.0):.1f}" height="{_ROW - 8}" fill="{colour}"/>'
         )
-        beside = f'x="{right + 4}"' if ratio > 1 else f'x="{left - 4}" text-anchor="end"'
-        parts.append(f'<text {beside} y="{top + 15}" fill="{colour}">{ratio:.2f}</text>')
+        parts.append(f'<text x="{right + 4}" y="{top + 15}" fill="{colour}">{ratio:.2f}</text>')
         if most is not None:
             parts.append(f'<path d="M{x(most)} {top + 1}v{_ROW - 2}" stroke="#1b4f9c" stroke-width="2"/>')
     parts.append("</svg>")

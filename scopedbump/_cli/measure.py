@@ -132,6 +132,7 @@ def measure(sides: Sides, effort: Effort) -> Figures:
 
 def _batch(run: Loop, seconds: float) -> int:
     """How many operations take about that long."""
+    run(1)  # what is imported or made on first use is done by now
     count = 1
     while (taken := run(count)) < seconds / 2:
         count = min(10 * count, max(count + 1, int(count * seconds / max(taken, 1e-9))))

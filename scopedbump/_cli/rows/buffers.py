@@ -58,12 +58,12 @@ def one() -> Generator[Sides]:
     yield from _one(_MIB)
 
 
-@row("the same, 4 MiB", "bytearray", 0.15)
+@row("take 4 MiB from a pool, fill it, give it back", "bytearray", 0.15)
 def four() -> Generator[Sides]:
     yield from _one(4 * _MIB)
 
 
-@row("the same, 16 MiB", "bytearray", 0.15)
+@row("take 16 MiB from a pool, fill it, give it back", "bytearray", 0.15)
 def sixteen() -> Generator[Sides]:
     yield from _one(16 * _MIB)
 
@@ -73,12 +73,12 @@ def one_unzeroed() -> Generator[Sides]:
     yield from _one(_MIB, ", zero=False")
 
 
-@row("the same, 4 MiB, zero=False", "bytearray", 0.15)
+@row("take 4 MiB with zero=False, fill it, give it back", "bytearray", 0.15)
 def four_unzeroed() -> Generator[Sides]:
     yield from _one(4 * _MIB, ", zero=False")
 
 
-@row("the same, 16 MiB, zero=False", "bytearray", 0.15)
+@row("take 16 MiB with zero=False, fill it, give it back", "bytearray", 0.15)
 def sixteen_unzeroed() -> Generator[Sides]:
     yield from _one(16 * _MIB, ", zero=False")
 
@@ -88,12 +88,12 @@ def two_of_one() -> Generator[Sides]:
     yield from _two(_MIB)
 
 
-@row("two of 4 MiB, zero=False", "two bytearrays", 0.15)
+@row("two of 4 MiB, zero=False: fill one, copy into the other", "two bytearrays", 0.15)
 def two_of_four() -> Generator[Sides]:
     yield from _two(4 * _MIB)
 
 
-@row("two of 16 MiB, zero=False", "two bytearrays", 0.15)
+@row("two of 16 MiB, zero=False: fill one, copy into the other", "two bytearrays", 0.15)
 def two_of_sixteen() -> Generator[Sides]:
     yield from _two(16 * _MIB)
 

@@ -36,16 +36,22 @@ def _temporaries(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.f
     return (third + x) * (second - y)
 
 
-def _handled(size: int) -> Generator[Sides]:
+def _handled(size: int, times: int = 1) -> Generator[Sides]:
     import numpy as np
 
     from scopedbump import RegionPool
 
     x = np.linspace(0.0, 1.0, size // 8)
     y = x + 1.0
-    with RegionPool(12 * size + (1 << 20), retain=12 * size + (1 << 20)) as pool:
-        ours = loop("with pool.region() as a, a.numpy.handler(): work(x, y)", pool=pool, work=_temporaries, x=x, y=y)
-        yield Sides(ours, loop("work(x, y)", work=_temporaries, x=x, y=y), rounds=15 if size > 1 << 22 else None)
+
+    def work() -> None:
+        for _ in range(times):
+            _temporaries(x, y)
+
+    room = times * 12 * size + (1 << 20)
+    with RegionPool(room, retain=room) as pool:
+        ours = loop("with pool.region() as a, a.numpy.handler(): work()", pool=pool, work=work)
+        yield Sides(ours, loop("work()", work=work), rounds=15 if size > 1 << 22 else None)
 
 
 def _add(size: int, most: float | None) -> None:
@@ -56,6 +62,16 @@ def _add(size: int, most: float | None) -> None:
 
 for _size, _most in _SIZES.items():
     _add(_size, _most)
+
+
+@row("a hundred NumPy temporaries of 4.0 KiB under handler (pool)", "the same without")
+def many_small() -> Generator[Sides]:
+    yield from _handled(4 << 10, 10)
+
+
+@row("a hundred NumPy temporaries of 64.0 KiB under handler (pool)", "the same without", 1.1)
+def many_medium() -> Generator[Sides]:
+    yield from _handled(64 << 10, 10)
 
 
 @row("a.numpy.empty(8)", "numpy.empty(8)")

@@ -51,8 +51,8 @@ class _Server:
                 begun += 1
             while done < count:
                 for key, _ in selector.select(_PATIENCE):
-                    number: int = key.data
-                    client = self._clients[number]
+                    which: int = key.data
+                    client = self._clients[which]
                     _answer(client, b"done")
                     done += 1
                     if begun < count:

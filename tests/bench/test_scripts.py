@@ -1,0 +1,29 @@
+"""The scripts of this folder run and print figures; how large these are is nobody's business here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("growth.py", ["1,000", "100,000", "MiB"]),
+        ("resident_memory.py", ["1 TiB reserved", "1,000,000 blocks"]),
+        ("page_faults.py", ["fresh region", "bytearrays", "1.0 MiB"]),
+        ("import_time.py", ["_cffi_backend", "scopedbump"]),
+    ],
+)
+def test_script_prints_its_table(script: str, words: list[str]) -> None:
+    """Each script ends with status 0 and prints its lines."""
+    command = [sys.executable, str(_HERE / script), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        assert word in done.stdout
