@@ -246,7 +246,8 @@ class CffiAllocator:
             What `ffi.from_buffer` raises.
 
         Lifetime:
-            Pins: keeps the region's memory, and the view, as long as it lives. What is read through it does not.
+            Pins: keeps the region's memory as long as it lives, and what is read through it does not; the view itself
+            is revoked at the end.
         """
         ctype = self._type(cdecl)
         self._region.address(view)

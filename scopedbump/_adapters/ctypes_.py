@@ -207,8 +207,8 @@ class CtypesAllocator:
             ValueError: it does not lie in this region, is revoked, or is smaller than one ctype.
 
         Lifetime:
-            Pins: keeps the region's memory, and the view, as long as it lives. ctypes itself keeps the type
-            `POINTER(ctype)` for ever, before Python 3.14.
+            Pins: keeps the region's memory as long as it lives; the view itself is revoked at the end. ctypes keeps
+            the type `POINTER(ctype)` for ever, before Python 3.14.
         """
         layout(ctype)
         self._region.address(view)
@@ -242,6 +242,8 @@ class CtypesAllocator:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments for a type, each as the field takes it that it is for."""
         if not any(isinstance(value, (CTYPE, tuple)) for value in (*args, *kwargs.values())):
+            return args, kwargs
+        if issubclass(ctype, ANY_POINTER):  # takes what it leads to
             return args, kwargs
         if not issubclass(ctype, STRUCT):
             item = ctype._type_ if issubclass(ctype, ARRAY) else ctype
