@@ -124,7 +124,7 @@ class NumpyAllocator:
         dims, made = _checked(shape, dtype, order)
         # NumPy's own complaints about the value come before anything is taken.
         value = np.full(np.shape(fill_value), fill_value, made)
-        np.broadcast_to(value, dims + np.empty(0, made).shape[1:])
+        np.broadcast_to(value, dims)
         array = self._array(dims, made, order, zero=False)
         array[...] = value
         return array
@@ -143,7 +143,20 @@ class NumpyAllocator:
 
         Raises, Lifetime: as for `empty`.
         """
-        raise NotImplementedError
+        source = np.asarray(a)
+        np.copy(0, order)  # NumPy's own complaint about the order
+        if order in "Kk" and not (source.flags.c_contiguous or source.flags.f_contiguous):
+            # The axes in the order of their strides, as NumPy has it: what was next to each other stays so.
+            axes = sorted(range(source.ndim), key=lambda axis: -abs(source.strides[axis]))
+            dims, made = _checked([source.shape[axis] for axis in axes], source.dtype, "C")
+            sorted_copy = self._array(dims, made, "C", zero=False)
+            strides = [sorted_copy.strides[axes.index(axis)] for axis in range(source.ndim)]
+            copy: NDArray[Any] = np.ndarray(source.shape, made, sorted_copy.base, strides=strides)
+        else:
+            fortran = order in "Ff" or (order in "KkAa" and source.flags.fnc)
+            copy = self._array(*_checked(source.shape, source.dtype, "C"), "F" if fortran else "C", zero=False)
+        np.copyto(copy, source)
+        return copy
 
     def handler(self, min_bytes: int = MIN_BYTES) -> NumpyHandler:
         """Make the region NumPy's own allocator in the body of a `with` block (NEP 49).
@@ -173,11 +186,26 @@ class NumpyAllocator:
     def _array(
         self, dims: tuple[int, ...], dtype: np.dtype[Any], order: Literal["C", "F"], *, zero: bool
     ) -> NDArray[Any]:
-        raise NotImplementedError
+        size = prod(dims) * dtype.itemsize
+        if size > sys.maxsize:
+            return np.empty(dims, dtype)  # raises NumPy's own error
+        root, start = self._region._claim(size, max(_ALIGN, dtype.alignment), zero)
+        # By way of an array of bytes, so that `base` shows these bytes only: over a memoryview it would be the whole
+        # region, of which most is not there.
+        own = np.frombuffer(root[start : start + size], np.uint8)
+        return np.ndarray(dims, dtype, own, order=order)
 
 
 NumpyAllocator.__module__ = "scopedbump"
 
 
 def _checked(shape: ShapeLike, dtype: DTypeLike | None, order: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    raise NotImplementedError
+    """Shape and dtype as NumPy understands them, or NumPy's own errors; nothing is taken for them."""
+    items = np.empty(0, dtype)
+    dims = np.empty(shape, [], order)  # type: ignore[call-overload]  # whatever is wrong with it, NumPy says so
+    made = items.dtype
+    if made.hasobject:
+        raise TypeError(
+            f"no {made!r} in a region: references to Python objects would never be counted down when its memory goes"
+        )
+    return dims.shape + items.shape[1:], made  # the dimensions of a subarray dtype come last

@@ -1,0 +1,397 @@
+"""The region as NumPy's data allocator (NEP 49), without a compiler.
+
+The rules (numbers are those of the promises in the README):
+
+- A freed array may come with an exception set: `f(a * b, 1 / 0)` drops `a * b` while the ZeroDivisionError is on its
+  way. A callback into Python would lose it, and crash. So `free` is no callback. It is the C function with which
+  CPython runs a `__del__`, which puts the exception aside, and what it runs is C to the end: `_live.pop` of the ticket,
+  then what it gave. Nothing there looks for signals, needs a stack frame, or can fail.
+- That function is told which ticket, not which address. So each block has a ticket of its own, with a handler struct
+  and a capsule: whenever one is used NumPy is given the next. A ticket serves again when no array and no context
+  refers to its capsule. Now and then two blocks share one (NumPy allocates twice with what it asked for once; a task
+  inherits it): then both are freed when both are dead.
+- What is live holds the region's root: an array that outlives the region keeps its memory (4).
+- A freed block serves the next request of its size, while it is warm; the region's cursor never goes back.
+- `malloc`, `calloc` and `realloc` are callbacks. Ctrl-C lands there as a rule: after a long operation NumPy's next call
+  of Python is this. What a signal handler raises would be lost, so `_mend` finishes the call and raises it behind. For
+  that nothing comes between taking something and noting it: CPython looks for signals after a call, but not between the
+  steps of unpacking.
+- Tickets, structs and capsules are never freed, for arrays may live until after the interpreter's end. From its exit
+  on nothing of this is called: NumPy's default allocates, and nothing is freed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import ctypes
+import importlib
+import itertools
+import operator
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from traceback import walk_tb
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from scopedbump._reservation import ffi
+
+if TYPE_CHECKING:
+    from _cffi_backend import CData
+
+
+class Server(Protocol):
+    """Where blocks come from."""
+
+    ended: bool
+
+    def serve(self, size: int, zero: int) -> Block | None:
+        """A block, or None: then the default is asked."""
+
+    def passed(self, size: int) -> None:
+        """The default was asked for so many bytes."""
+
+
+current: contextvars.ContextVar[Server | None] = contextvars.ContextVar("scopedbump.numpy", default=None)
+"""Who serves in this context, while NumPy has a handler from here."""
+
+
+class Block(partial[None]):
+    """One block. Called when it is freed: it goes to where the next of its size looks, or back to the default.
+
+    Attributes:
+        address: where it lies.
+        length: its bytes.
+        root: of the region that it keeps; None if it is the default's.
+    """
+
+    __slots__ = ("address", "length", "root")
+    address: int
+    length: int
+    root: memoryview | None
+
+
+class _Shared(partial[object]):
+    """Several blocks of one ticket. Called when one of them is freed: waits for the next, or frees all.
+
+    Attributes:
+        blocks: those that will be freed.
+        left: how many of them are live.
+    """
+
+    __slots__ = ("blocks", "left")
+    blocks: list[Block]
+    left: int
+
+
+_live: dict[int, Block | _Shared] = {}
+"""By ticket: what is called when a block of it is freed."""
+
+
+def _shared(ticket: int, blocks: list[Block], left: int) -> _Shared:
+    if left > 1:
+        made = _Shared(_live.__setitem__, ticket, _shared(ticket, blocks, left - 1))
+    else:
+        made = _Shared(deque, map(operator.call, blocks), 0)  # a loop in C
+    made.blocks = blocks
+    made.left = left
+    return made
+
+
+# -- NumPy's side: numpy/core/include/numpy/ndarraytypes.h and NEP 49
+
+
+class _Handler(ctypes.Structure):
+    """PyDataMem_Handler, version 1."""
+
+    _fields_ = (
+        ("name", ctypes.c_char * 127),
+        ("version", ctypes.c_uint8),
+        ("ctx", ctypes.c_size_t),
+        ("malloc", ctypes.c_size_t),
+        ("calloc", ctypes.c_size_t),
+        ("realloc", ctypes.c_size_t),
+        ("free", ctypes.c_size_t),
+    )
+    ctx: int
+    malloc: int
+    calloc: int
+    realloc: int
+    free: int
+
+
+_NAME = b"mem_handler"  # capsules keep the pointer
+_word = ctypes.c_size_t
+_object = ctypes.py_object
+_python = ctypes.pythonapi
+_capsule_pointer = ctypes.PYFUNCTYPE(_word, _object, ctypes.c_char_p)(("PyCapsule_GetPointer", _python))
+_new_capsule = ctypes.PYFUNCTYPE(_object, _word, ctypes.c_char_p, _word)(("PyCapsule_New", _python))
+_type_slot = ctypes.PYFUNCTYPE(_word, _object, ctypes.c_int)(("PyType_GetSlot", _python))
+_raise_in: Callable[[int, type[BaseException]], int] = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, _object)(
+    ("PyThreadState_SetAsyncExc", _python)
+)
+
+try:
+    _umath = importlib.import_module("numpy._core._multiarray_umath")
+except ImportError:  # NumPy 1
+    _umath = importlib.import_module("numpy.core._multiarray_umath")
+_api = (_word * 306).from_address(_capsule_pointer(_umath._ARRAY_API, None))
+_set_handler: Callable[[object], object] = ctypes.PYFUNCTYPE(_object, _object)(_api[304])
+_get_handler: Callable[[], object] = ctypes.PYFUNCTYPE(_object)(_api[305])
+
+# In an empty context there is no handler but the default. All its functions want the GIL: its cache has no lock.
+_default_capsule = contextvars.Context().run(_get_handler)
+_default = _Handler.from_address(_capsule_pointer(_default_capsule, _NAME))
+_default_calloc: Callable[..., int] = partial(
+    ctypes.PYFUNCTYPE(_word, _word, _word, _word)(_default.calloc), _default.ctx
+)
+_default_malloc: Callable[..., int] = partial(ctypes.PYFUNCTYPE(_word, _word, _word)(_default.malloc), _default.ctx)
+_default_realloc: Callable[..., int] = partial(
+    ctypes.PYFUNCTYPE(_word, _word, _word, _word)(_default.realloc), _default.ctx
+)
+_default_free = partial(ctypes.PYFUNCTYPE(None, _word, _word, _word)(_default.free), _default.ctx)
+
+
+# -- tickets
+
+
+class _Ticket(int):
+    """What `free` is told. CPython runs `__del__` so: it asks the property for what to call, and calls it."""
+
+    __slots__ = ()
+    __del__ = property(_live.pop)
+
+
+class _Slot:
+    """A ticket with what NumPy needs for it. Never freed."""
+
+    __slots__ = ("capsule", "handler", "ticket")
+
+    def __init__(self) -> None:
+        self.ticket = _Ticket(next(_numbers))
+        self.handler = _Handler(b"scopedbump", 1, id(self.ticket), *_functions)
+        self.capsule: object = _new_capsule(ctypes.addressof(self.handler), _NAME, 0)
+        _slots[id(self.ticket)] = self
+        _ours[id(self.capsule)] = self
+
+
+_numbers = itertools.count()
+_slots: dict[int, _Slot] = {}
+_ours: dict[int, _Slot] = {}
+_used: deque[_Slot] = deque()
+
+
+def enter(server: Server) -> tuple[contextvars.Token[Server | None], object]:
+    """Make a server NumPy's allocator in this context: what `leave` needs."""
+    slot = _next_slot()
+    token = current.set(server)
+    (before,) = map(_set_handler, (slot.capsule,))
+    _used.append(slot)
+    return token, before
+
+
+def is_ours() -> bool:
+    """Whether NumPy's handler in this context is one from here."""
+    return id(_get_handler()) in _ours
+
+
+def restore(before: object) -> None:
+    """Give NumPy the handler back that it had before."""
+    _set_handler(before)
+
+
+def _next_slot() -> _Slot:
+    """A slot that nothing refers to; who gives it to NumPy puts it back into `_used`."""
+    for _ in range(min(len(_used), 3)):
+        try:
+            slot = _used.popleft()
+        except IndexError:  # another thread was faster
+            break
+        if sys.getrefcount(slot.capsule) == _ALONE:
+            return slot
+        _used.append(slot)
+    return _Slot()
+
+
+def _rotate(slot: _Slot, handler: Server) -> None:
+    """Give NumPy the next ticket, now that this one is used."""
+    if handler.ended:  # a task has outlived it
+        (before,) = map(_set_handler, (_default_capsule,))
+    else:
+        following = _next_slot()
+        (before,) = map(_set_handler, (following.capsule,))
+        _used.append(following)
+    if before is not slot.capsule and id(before) not in _ours:
+        _set_handler(before)  # somebody else's handler is at work here, and got a block of ours to copy
+
+
+def _note(ticket: int, new: Block, old: Block | None = None) -> None:
+    """Note a block as live, beside what the ticket has, or in place of one of those."""
+    while True:
+        before = _live.get(ticket)
+        after: Block | _Shared
+        if before is None or before is old:
+            after = new
+        else:
+            blocks, left = (before.blocks, before.left) if isinstance(before, _Shared) else ([before], 1)
+            others = [block for block in blocks if block is not old]
+            after = _shared(ticket, [*others, new], left + (len(others) == len(blocks)))
+        # Unless one was freed meanwhile; from here to the end it is atomic.
+        if (_live[ticket] is before) if ticket in _live else before is None:
+            _live[ticket] = after
+            return
+
+
+def _default_block(address: int, size: int) -> Block:
+    block = Block(_default_free, address, size)
+    block.address = address
+    block.length = size
+    block.root = None
+    return block
+
+
+# -- the callbacks
+
+
+def _allocate(zero: int, ctx: int, size: int, each: int = 1) -> int:
+    size *= each
+    each = 1
+    slot = _slots[ctx]
+    handler = current.get()
+    block = handler.serve(size, zero) if handler is not None else None
+    if block is not None:
+        address = block.address
+    else:
+        if handler is not None:
+            handler.passed(size)
+        (address,) = map(_default_calloc, (size,), (1,)) if zero else map(_default_malloc, (size,))
+        if not address:
+            return 0
+        block = _default_block(address, size)
+    if slot.ticket in _live:
+        _note(slot.ticket, block)
+    else:
+        _live[slot.ticket] = block
+    noted = address
+    if handler is not None:
+        _rotate(slot, handler)
+    return noted
+
+
+def _realloc(ctx: int, old: int, size: int) -> int:
+    ticket = _slots[ctx].ticket
+    before = _live[ticket]
+    block = before if isinstance(before, Block) else next(each for each in before.blocks if each.address == old)
+    handler = current.get()
+    if block.root is None:
+        if handler is not None:
+            handler.passed(size)
+        (address,) = map(_default_realloc, (old,), (size,))
+        new = None
+    elif size <= block.length:
+        return old
+    else:
+        new = handler.serve(size, 0) if handler is not None else None
+        if new is not None:
+            address = new.address
+        else:
+            if handler is not None:
+                handler.passed(size)
+            (address,) = map(_default_malloc, (size,))
+    if not address:
+        return 0
+    _move(ticket, block, new, address, size)
+    noted = address
+    if block.root is not None:
+        block()
+    return noted
+
+
+def _move(ticket: int, block: Block, new: Block | None, address: int, size: int) -> None:
+    if block.root is not None:
+        ctypes.memmove(address, block.address, block.length)
+    _note(ticket, new or _default_block(address, size), block)
+
+
+def _mend(_: type[BaseException], error: BaseException, trace: TracebackType | None) -> int:
+    """Finish a call that an exception interrupted, and raise the exception again when NumPy is back in Python."""
+    frames = {frame.f_code: frame for frame, _line in walk_tb(trace)}
+    result = 0
+    if (frame := frames.get(_allocate.__code__)) is not None:
+        result = _finish_allocate(**frame.f_locals)
+    elif (frame := frames.get(_realloc.__code__)) is not None:
+        result = _finish_realloc(**frame.f_locals)
+    if not isinstance(error, (RecursionError, MemoryError)):
+
+        class Again(BaseException):
+            def __new__(cls) -> Any:  # the interpreter takes what it gets here for the exception
+                return error.with_traceback(None)  # its frames hold blocks
+
+        # By unpacking: after a call it would be raised here.
+        (_threads,) = map(_raise_in, (threading.get_ident(),), (Again,))
+    return result
+
+
+def _finish_allocate(
+    zero: int, ctx: int, size: int, each: int, block: Block | None = None, address: int = 0, noted: int = 0, **_: object
+) -> int:
+    if noted:
+        return noted
+    if not address:
+        return _allocate(zero, ctx, size, each)
+    _note(_slots[ctx].ticket, block or _default_block(address, size))
+    return address
+
+
+def _finish_realloc(
+    ctx: int,
+    old: int,
+    size: int,
+    block: Block | None = None,
+    new: Block | None = None,
+    address: int = 0,
+    noted: int = 0,
+    **_: object,
+) -> int:
+    if noted:
+        return noted
+    if not address or block is None:
+        return _realloc(ctx, old, size)
+    _move(_slots[ctx].ticket, block, new, address, size)
+    return address
+
+
+class _Callbacks(Protocol):
+    def callback(self, cdecl: str, function: Callable[..., int], *, onerror: Callable[..., int]) -> CData: ...
+
+
+_callbacks = [
+    cast("_Callbacks", ffi).callback(f"uintptr_t(*)({arguments})", function, onerror=_mend)
+    for function, arguments in (
+        (partial(_allocate, 0), "uintptr_t, size_t"),
+        (partial(_allocate, 1), "uintptr_t, size_t, size_t"),
+        (_realloc, "uintptr_t, uintptr_t, size_t"),
+    )
+]
+_TP_FINALIZE = 80  # Include/typeslots.h
+_functions = [*(int(ffi.cast("uintptr_t", callback)) for callback in _callbacks), _type_slot(_Ticket, _TP_FINALIZE)]
+_used.append(_Slot())
+_ALONE = sys.getrefcount(_used[0].capsule)
+
+# Never freed, whatever becomes of this module.
+_immortal = (_NAME, _callbacks, _slots, _live)
+_python.Py_IncRef(_object(_immortal))
+
+
+def _retire() -> None:
+    """The process ends: from here on NumPy's default allocates, and nothing is freed."""
+    harmless = ctypes.cast(_python.Py_IsInitialized, ctypes.c_void_p).value or 0  # it ignores what it is given
+    for slot in tuple(_slots.values()):
+        slot.handler.free = harmless
+        slot.handler.malloc, slot.handler.calloc = _default.malloc, _default.calloc
+
+
+atexit.register(_retire)
