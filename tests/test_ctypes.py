@@ -431,11 +431,10 @@ def test_assigning_to_an_escape_never_ends_its_pin(kind: Any) -> None:
     with bump_region() as a:
         slab = a.ctypes.slab(kind)
         made = [a.ctypes.new(kind), *(next(slab) for _ in range(20))]
-        for item in made:
-            if simple:
-                item.value = value
+        if simple:
+            for index in range(len(made)):
+                made[index].value = value
         last = made[-1]
-            del item
     del slab
     assert not a.released
     gc.collect()

@@ -150,6 +150,10 @@ class CffiAllocator:
             cdecl: a pointer or array type, such as "point *", "int[3]", "int[]".
             init: what `ffi.new` takes for it.
 
+        Returns:
+            What `ffi.new` would. Only a struct with a flexible array differs, as from every allocator of cffi:
+            `ffi.sizeof(p[0])` and `ffi.buffer(p)` don't count the array.
+
         Raises:
             What `ffi.new` raises, and what `Region.alloc` does. The cursor has not moved.
 
@@ -251,10 +255,8 @@ class CffiAllocator:
         """
         ctype = self._type(cdecl)
         self._region.address(view)
-        if ctype.kind == "pointer" and ctype.item.kind not in ("void", "function"):
-            size, least = memoryview(view).nbytes, _ffi.sizeof(ctype.item)
-            if size < least:
-                raise ValueError(f"{least} bytes are needed for {ctype.cname!r}, and the view has {size}")
+        if ctype.kind == "pointer" and memoryview(view).nbytes < _size(ctype.item):
+            raise ValueError(f"{_size(ctype.item)} bytes are needed behind a {ctype.cname!r}, not {view!r}")
         return _ffi.from_buffer(ctype, view, require_writable=True)
 
     def slab(self, cdecl: CDecl, /) -> Iterator[CData]:
@@ -273,9 +275,9 @@ class CffiAllocator:
         ctype = self._type(cdecl)
         if ctype.kind != "pointer":
             raise TypeError(f"expected a pointer ctype, got {ctype.cname!r}")
-        size = _ffi.sizeof(ctype.item)
+        size = _size(ctype.item)
         if not size:
-            raise ValueError(f"{ctype.item.cname!r} has no bytes to carve")
+            raise TypeError(f"{ctype.item.cname!r} has no size, or no bytes to carve")
         region = self._region
 
         def carve(root: memoryview, starts: range) -> list[CData]:
@@ -291,7 +293,17 @@ def _align(ctype: _cffi_backend.CType) -> int:
         return 0
     try:
         return _ffi.alignof(ctype.item)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, _ffi.error):
+        return 0
+
+
+def _size(ctype: _cffi_backend.CType) -> int:
+    """Bytes of this type; 0 when C does not say."""
+    if ctype.kind in ("void", "function"):
+        return 0
+    try:
+        return _ffi.sizeof(ctype)
+    except (TypeError, ValueError, _ffi.error):
         return 0
 
 
