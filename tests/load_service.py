@@ -17,7 +17,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ tasks: set[asyncio.Task[None]] = set()
 
 
 async def after(region: Region) -> None:
-    while not region.closed:
+    while not region.closed:  # noqa: ASYNC110  # a region has no event
         await asyncio.sleep(0)
     ledger.late(region, current_region)
 
@@ -202,7 +202,7 @@ def wsgi_work(environ: dict[str, Any], start_response: Callable[..., object]) ->
 def wait(region: Region) -> None:
     while not region.closed:
         time.sleep(0.001)
-    ledger.late(region, lambda: region.copy(b"late") and region)
+    ledger.late(region, region.scope)
 
 
 def stream(views: list[memoryview], mark: bytes) -> Iterator[bytes]:
@@ -226,7 +226,7 @@ def wsgi_app(environ: dict[str, Any], start_response: Callable[..., object]) -> 
 
 def main(server: str, listener: socket.socket) -> None:
     if server == "waitress":
-        import waitress
+        import waitress  # type: ignore[import-untyped]
 
         logging.getLogger("waitress").setLevel(logging.CRITICAL)
         waitress.serve(wsgi_app, sockets=[listener], threads=8, connection_limit=1000, _quiet=True)
@@ -234,7 +234,7 @@ def main(server: str, listener: socket.socket) -> None:
     import uvicorn
 
     http = server.removeprefix("uvicorn-")
-    config = uvicorn.Config(asgi_app, loop="asyncio", http=http, log_level="critical", lifespan="off")  # type: ignore[arg-type]
+    config = uvicorn.Config(asgi_app, loop="asyncio", http=http, log_level="critical", lifespan="off")
     uvicorn.Server(config).run([listener])
 
 

@@ -32,7 +32,7 @@ def command(server: str, fd: int) -> list[str]:
             options.append("--preload")
         options += ["--keep-alive", "30", "--no-control-socket"]
         return ["-m", "gunicorn", *options, "--bind", f"fd://{fd}", "load_service:wsgi_app"]
-    pytest.importorskip(server.split("-")[0])
+    pytest.importorskip(server.split("-", 1)[0])
     if server == "uvicorn-httptools":
         pytest.importorskip("httptools")
     return ["load_service.py", server, str(fd)]
@@ -40,7 +40,7 @@ def command(server: str, fd: int) -> list[str]:
 
 @contextlib.contextmanager
 def serving(server: str) -> Iterator[int]:
-    """A server on a port of the loopback, stopped at the end, which must have run till then and not spoken of finalizers."""
+    """A server on a port of the loopback, stopped at the end. It must have run till then."""
     # A file, since nobody reads a pipe meanwhile.
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed below, when all is read
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:

@@ -91,7 +91,7 @@ def test_lifespan_passes_through() -> None:
     server = Server(app)
     server.serve(scope)
     assert scope == {"type": "lifespan", "state": {}}
-    assert [argument for argument in calls[0]] == [scope, server.receive, server.send]
+    assert list(calls[0]) == [scope, server.receive, server.send]
     assert server.pool.stats().leases == 0
 
 
@@ -149,7 +149,7 @@ def test_ended_at_every_await_point(error: type[BaseException]) -> None:
     app = ScratchMiddleware(long_handler, pool)
     points = 0
     while True:
-        call: Coroutine[Any, Any, None] = app({"type": "http"}, receive, send)  # type: ignore[assignment]  # it is one
+        call: Coroutine[Any, Any, None] = app({"type": "http"}, receive, send)
         with contextlib.suppress(StopIteration):
             for _ in range(points + 1):
                 assert call.send(None) == "step"
@@ -242,7 +242,7 @@ def test_a_task_that_outlives_its_request() -> None:
         async def late() -> None:
             for use in (current_region, lambda: scope["state"]["scratch"].alloc(1)):
                 try:
-                    while use():
+                    while use():  # noqa: ASYNC110  # a region has no event
                         await asyncio.sleep(0)
                 except RegionClosedError as error:
                     told.append(type(error))

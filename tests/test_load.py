@@ -11,7 +11,9 @@ from serving import ask, load, serving
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="the listening socket is handed over as a file descriptor"),
-    pytest.mark.skipif(sys.implementation.name != "cpython", reason="what is back at the end is told by reference counts"),
+    pytest.mark.skipif(
+        sys.implementation.name != "cpython", reason="what is back at the end is told by reference counts"
+    ),
 ]
 
 MIB = 1 << 20
@@ -40,8 +42,8 @@ def under_load(server: str, warm_up: int, requests: int) -> None:
         assert 0 < stats["idle"] <= MAX_IDLE
         assert stats["committed"] <= MAX_IDLE * RETAIN
         assert stats["peak"] < 2 * MIB
-        # Mappings and memory are what they were.
-        assert report["maps"] <= warm[pid]["maps"] + 3 * MAX_IDLE
+        # Mappings and memory are what they were; the libraries and stacks of threads come and go.
+        assert report["maps"] <= warm[pid]["maps"] + 64
         assert report["ram"] <= warm[pid]["ram"] + 16 * MIB
         assert closed[pid]["stats"]["committed"] == closed[pid]["stats"]["idle"] == 0
         assert closed[pid]["maps"] <= report["maps"] - stats["idle"]

@@ -291,13 +291,18 @@ def test_interrupted_anywhere() -> None:
         "pool.region().close()",
         "import builtins; a = pool.region(); builtins.kept = a, a.alloc(10)[:], pool.region()",
         "import atexit; a = pool.region(); atexit.register(a.close)",
-        "import threading, time\n"
-        "def work():\n"
-        "    while True:\n"
-        "        with pool.region() as a: a.alloc(10)\n"
-        "threading.Thread(target=work, daemon=True).start(); time.sleep(0.1)",
-        "class A:\n    def __del__(self): self.a.close(); self.pool.close()\n"
-        "x = A(); x.x = x; x.pool = pool; x.a = pool.region(); x.view = x.a.alloc(10)[:]",
+        """
+def work():
+    while True:
+        with pool.region() as a: a.alloc(10)
+import threading, time
+threading.Thread(target=work, daemon=True).start(); time.sleep(0.1)
+""",
+        """
+class A:
+    def __del__(self): self.a.close(); self.pool.close()
+x = A(); x.x = x; x.pool = pool; x.a = pool.region(); x.view = x.a.alloc(10)[:]
+""",
     ],
 )
 def test_the_end_of_the_interpreter_is_silent(ending: str) -> None:
