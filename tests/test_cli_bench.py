@@ -18,7 +18,9 @@ from scopedbump._cli import chart, measure, one_row
 from scopedbump._cli.measure import Effort, Figures, Row, Sides, UnavailableError, figures, loop
 from scopedbump._cli.rows import every
 
-_FIGURES = Figures(ours=1e-7, theirs=2e-7, ratio=0.5, low=0.4, high=0.6, floor=5e-8, rounds=7, note="so it is")
+_FIGURES = Figures(
+    ours=1e-7, theirs=2e-7, ratio=0.5, low=0.4, high=0.6, floor=5e-8, floor_is="nothing", rounds=7, note="so it is"
+)
 
 
 def _row(sides: Sides, most: float | None = None) -> Row:

@@ -16,10 +16,9 @@ from scopedbump._cli.progress import Progress
 
 _HOW = """\
 Each row runs in a fresh process, the garbage collector on. ratio: the best batch of each, taken in turn in one run;
-spread: the middle 80 % of the rounds, each by itself.
+spread: the middle 80 % of the rounds, each by itself; where it is wide the machine was busy with something else.
 Below 1 scopedbump is faster. "at most" is what it promises itself; ! marks a ratio above that.
-floor: the least that the interpreter needs for the like: for a call, a method in Python that slices a memoryview and
-appends it to a deque; for a buffer, filling one that is there."""
+floor: the least that Python and the system need for the like, below scopedbump's own work:"""
 
 
 def run(only: str | None, quick: bool, as_json: bool, svg: str | None) -> int:
@@ -78,11 +77,19 @@ def _text(about: dict[str, str], found: _Found) -> str:
     lines = [head, *(_line(row, figures) for row, figures in found if isinstance(figures, Figures))]
     parts = [text.table([*about.items()], left=2)]
     if len(lines) > 1:
-        parts += [text.table(lines, left=2), _HOW]
+        parts += [text.table(lines, left=2), "\n".join([_HOW, *_floors(found)])]
     notes = [f"{row.work}: {figures.note}" for row, figures in found if isinstance(figures, Figures) and figures.note]
     missing = [f"{_label(row)}: {figures}" for row, figures in found if isinstance(figures, str)]
     parts += ["\n".join(part) for part in (notes, missing) if part]
     return "\n\n".join(parts)
+
+
+def _floors(found: _Found) -> list[str]:
+    rows: dict[str, list[str]] = {}
+    for row, figures in found:
+        if isinstance(figures, Figures) and figures.floor is not None:
+            rows.setdefault(figures.floor_is, []).append(row.work)
+    return [f"  for {works[0]}{' and the like' * (len(works) > 1)}: {floor}" for floor, works in rows.items()]
 
 
 def _line(row: Row, figures: Figures) -> tuple[str, ...]:

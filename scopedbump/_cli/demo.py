@@ -29,7 +29,7 @@ _SIZE = 1 << 30
 _CHUNK = 1 << 18
 _REQUEST = 1 << 20
 _LEVEL = 6
-_SECONDS = 0.5
+_SECONDS = 0.8
 
 
 def run(name: str | None) -> int:

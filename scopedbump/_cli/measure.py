@@ -26,11 +26,13 @@ class UnavailableError(Exception):
 
 @dataclass
 class Sides:
-    """The loops of a row. `floor` is the least that the interpreter needs for such a call."""
+    """The loops of a row."""
 
     ours: Loop
     theirs: Loop
     floor: Loop | None = None
+    """The least that Python and the system need for the like: what no code of scopedbump's can do away with."""
+    floor_is: str = ""
     batch: int | None = None
     """Operations in a batch, where they cannot be chosen freely."""
     rounds: int | None = None
@@ -78,6 +80,7 @@ class Figures:
     low: float
     high: float
     floor: float | None
+    floor_is: str
     rounds: int
     note: str = ""
 
@@ -125,6 +128,7 @@ def measure(sides: Sides, effort: Effort) -> Figures:
         low=ratios[edge],
         high=ratios[-1 - edge],
         floor=best[2] if len(best) > 2 else None,
+        floor_is=sides.floor_is,
         rounds=rounds,
     )
     return found if sides.note is None else replace(found, note=sides.note(found))

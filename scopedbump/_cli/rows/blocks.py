@@ -18,6 +18,7 @@ class _Floor:
     """The least that a method in Python can do which makes a view of memory and remembers it."""
 
     __slots__ = ("_append", "_root")
+    what = "a method in Python that slices a memoryview and appends the slice to a deque"
 
     def __init__(self) -> None:
         self._root = memoryview(bytearray(1 << 16))
@@ -38,7 +39,8 @@ def _alloc(a: Region, statement: str = "a.alloc(64)") -> Loop:
 @row("alloc(64)", "memoryview(bytearray(64))", 1.4)
 def alloc_against_bytearray() -> Generator[Sides]:
     with bump_region() as a:
-        yield Sides(_alloc(a), loop("memoryview(bytearray(64))"), loop("a.alloc(64)", a=_Floor()))
+        floor = loop("a.alloc(64)", a=_Floor())
+        yield Sides(_alloc(a), loop("memoryview(bytearray(64))"), floor, _Floor.what)
 
 
 @row("alloc(64)", "ctypes.create_string_buffer(64)", 0.75)

@@ -26,7 +26,7 @@ def _one(size: int, arguments: str = "") -> Generator[Sides]:
     with RegionPool() as pool:
         ours = loop(f"with pool.region() as a: a.alloc(size{arguments})[:] = data", pool=pool, size=size, data=data)
         floor = loop("there[:] = data", there=memoryview(bytearray(size)), data=data)
-        yield Sides(ours, _bytearray(size, data), floor)
+        yield Sides(ours, _bytearray(size, data), floor, "filling a buffer that is there")
 
 
 def _two(size: int) -> Generator[Sides]:
@@ -50,7 +50,9 @@ def _two(size: int) -> Generator[Sides]:
     with RegionPool(retain=2 * size) as pool:
         there = memoryview(bytearray(2 * size))
         floor = loop("a[:] = data; b[:] = a", a=there[:size], b=there[size:], data=data)
-        yield Sides(loop("work()", work=scratch), loop("work()", work=bytearrays), floor)
+        yield Sides(
+            loop("work()", work=scratch), loop("work()", work=bytearrays), floor, "the same with two that are there"
+        )
 
 
 @row("take 1 MiB from a pool, fill it, give it back", "bytearray", 0.4)
