@@ -502,20 +502,23 @@ class Region:
                 was.
         """
         self._opened()
-        with self._lock:
-            if not _atomic.atomic:
-                _atomic.alone(self._lock)
-            mine = self._busy is None and self._root is not None
-            if mine:
-                self._busy = "reset"
-                self._limit = -1
-        if not mine:
-            return self.reset()
+        mine = False
         try:
-            self._restart()
+            with self._lock:
+                if not _atomic.atomic:
+                    _atomic.alone(self._lock)
+                mine = self._busy is None and self._root is not None
+                if mine:
+                    self._busy = "reset"
+                    self._limit = -1
+            if mine:
+                self._restart()
         except BaseException:  # of a signal handler: what was begun is brought to its end
-            self._restart()
+            if mine:
+                self._restart()
             raise
+        if not mine:
+            self.reset()
 
     def _restart(self) -> None:
         """The steps of a reset, each of which may be repeated."""
@@ -550,14 +553,14 @@ class Region:
             if not _atomic.atomic:
                 _atomic.alone(self._lock)
             if self._busy == "reset":
-                running.owner = owner
                 self._lease = running
                 self._reservation = reservation
                 self._cursor = self._ready = cursor
                 self._root = root
                 self._busy = None
-        if self._root is not root:  # a close from elsewhere came first, and took the lease as it was
-            del root
+                running.owner = owner
+            closed = self._root is None and self._busy is None
+        if closed:  # from elsewhere, before this came so far; it took the lease as it was
             self._end()
             raise self._closed_error()
 

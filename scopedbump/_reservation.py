@@ -108,7 +108,8 @@ def lease(anchor: CData, size: int, owner: Owner) -> tuple[Lease, memoryview]:
 def retire_ended(_: object = None) -> None:
     """Give back the memory of all leases that are noted as ended."""
     for ended in _ended.copy():  # in C, and with no garbage collection between two members
-        ended.owner = ended.owner.retire()
+        if hasattr(ended, "owner"):  # not when an exception came before it was given one
+            ended.owner = ended.owner.retire()
         _running.pop(id(ended), None)
         _ended.discard(ended)
 
