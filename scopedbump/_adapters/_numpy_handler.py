@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from contextvars import Token
     from typing import Self
 
-    from scopedbump._region import Region
+    from scopedbump._adapters.numpy_ import NumpyAllocator
 
 ALIGN = 64
 """Of every block, in bytes: a cache line, and what the widest vector instructions like."""
 
 
-class _Lot:
+class Lot:
     """What was taken from one lease: where it starts, and the blocks that came back, by size. Keeps nothing alive."""
 
     __slots__ = ("base", "root", "spare")
@@ -49,9 +49,8 @@ class NumpyHandler:
     """
 
     __slots__ = (
-        "_lot",
         "_previous",
-        "_region",
+        "_source",
         "_token",
         "ended",
         "min_bytes",
@@ -61,17 +60,16 @@ class NumpyHandler:
         "served_bytes",
     )
 
-    def __init__(self, region: Region, min_bytes: int) -> None:
+    def __init__(self, source: NumpyAllocator, min_bytes: int) -> None:
         self.min_bytes = min_bytes
         self.served_blocks = self.served_bytes = self.passed_blocks = self.passed_bytes = 0
-        self._region: Region | None = region
+        self._source: NumpyAllocator | None = source
         self.ended = False
-        self._lot: _Lot | None = None
         self._token: Token[memory.Server | None] | None = None
         self._previous: object = None
 
     def __enter__(self) -> Self:
-        if self._region is None or self._token is not None:
+        if self.ended or self._token is not None:
             raise RuntimeError(f"{self!r} can be entered only once: call handler() again")
         self._token, self._previous = memory.enter(self)
         return self
@@ -90,7 +88,7 @@ class NumpyHandler:
             raise
 
     def _leave(self) -> None:
-        if self._region is None:
+        if self.ended:
             return
         token = self._token
         if token is not None:
@@ -105,7 +103,7 @@ class NumpyHandler:
             self._token = None
         memory.restore(self._previous)
         self.ended = True
-        self._previous = self._region = self._lot = None
+        self._previous = self._source = None
 
     def __repr__(self) -> str:
         return (
@@ -119,15 +117,16 @@ class NumpyHandler:
 
     def serve(self, size: int, zero: int) -> memory.Block | None:
         """A block from the region, or None."""
-        region = self._region
-        if size < self.min_bytes or region is None:
+        source = self._source
+        if size < self.min_bytes or source is None:
             return None
+        region = source._region
         root = region._root
         if root is None or region._busy is not None:
             return None
-        lot = self._lot
+        lot = source._lot
         if lot is None or lot.root() is not root:
-            lot = self._lot = _Lot(root)
+            lot = source._lot = Lot(root)
         length = size + ALIGN - 1 & -ALIGN
         spare = lot.spare[length]
         try:

@@ -18,12 +18,13 @@ except ImportError as missing:
         "Region.numpy needs NumPy, which is not installed: pip install 'scopedbump[numpy]'", name="numpy"
     ) from missing
 
+from scopedbump import _atomic
 from scopedbump._layout import checked_int
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from scopedbump._adapters._numpy_handler import NumpyHandler
+    from scopedbump._adapters._numpy_handler import Lot, NumpyHandler
     from scopedbump._region import Region
 
 S = TypeVar("S", bound=np.generic)
@@ -45,10 +46,11 @@ class NumpyAllocator:
     Thread safety: as `Region.alloc`.
     """
 
-    __slots__ = ("_region",)
+    __slots__ = ("_lot", "_region")
 
     def __init__(self, region: Region) -> None:
         self._region = region
+        self._lot: Lot | None = None  # of all handlers of the region
 
     @overload
     def empty(self, shape: ShapeLike, dtype: None = None, order: Literal["C", "F"] = "C") -> NDArray[np.float64]: ...
@@ -172,6 +174,7 @@ class NumpyAllocator:
 
         Raises:
             TypeError, ValueError: min_bytes is no int, or negative.
+            NotImplementedError: this Python has no GIL, or is not CPython.
 
         Lifetime:
             An array that outlives the region keeps its memory, with its content.
@@ -179,9 +182,12 @@ class NumpyAllocator:
         Thread safety: it holds for the current context (see `contextvars`): tasks and `asyncio.to_thread` inherit it,
             other threads do not. Arrays may be used and die in any thread.
         """
+        least = checked_int(min_bytes, "min_bytes", 0)
+        if not _atomic.atomic:
+            raise NotImplementedError("NumPy's allocator can be a region only on CPython with a GIL")
         from scopedbump._adapters._numpy_handler import NumpyHandler
 
-        return NumpyHandler(self._region, checked_int(min_bytes, "min_bytes", 0))
+        return NumpyHandler(self, least)
 
     def _array(
         self, dims: tuple[int, ...], dtype: np.dtype[Any], order: Literal["C", "F"], *, zero: bool

@@ -1,0 +1,44 @@
+"""A pytest plugin for NumPy's own tests: each in a region that is NumPy's allocator, unless told not to.
+
+Loaded by test_numpy_suite.py in a process of its own; writes what became of each test into the file that the
+environment variable SUITE_RESULTS names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from scopedbump import RegionPool
+
+_results: dict[str, str] = {}
+_served: list[int] = []
+_pool = RegionPool(1 << 28)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Set up, call and tear down under a handler."""
+    if os.environ["SUITE_HANDLER"] == "0":
+        return (yield)
+    with _pool.region() as region, region.numpy.handler(min_bytes=0) as handler:
+        result = yield
+        _served.append(handler.served_blocks)
+        return result
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note how each call ended, or what else went wrong."""
+    if report.when == "call" or report.outcome != "passed":
+        name = report.nodeid.rpartition("::")[2] if "::" in report.nodeid else report.nodeid
+        key = f"{Path(report.location[0]).name}:{report.location[1]}:{report.location[2]}:{name}"
+        _results[key] = ("expected " if hasattr(report, "wasxfail") else "") + report.outcome
+
+
+def pytest_sessionfinish() -> None:
+    """Write it all down."""
+    Path(os.environ["SUITE_RESULTS"]).write_text(json.dumps({"served": sum(_served), "results": _results}))
