@@ -195,6 +195,7 @@ def test_a_chain_of_nodes_lives_as_long_as_its_head() -> None:
     assert seen == list(range(99, -1, -1))
 
 
+@counts_references  # PyPy's ctypes takes any array for a char *
 def test_what_does_not_lie_in_the_region_is_refused_as_ctypes_refuses_it() -> None:
     """A handle of another region, or of the heap, is not stored as a bare address: nobody would keep it alive."""
     with bump_region() as a, bump_region() as other:
@@ -246,7 +247,6 @@ BAD_NEW: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (POINTER(Point), (c_int(),), {}),
     (Unary, (3,), {}),
     (Structure, (), {}),
-    (Array, (), {}),
 ]
 
 

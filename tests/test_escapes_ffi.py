@@ -16,6 +16,7 @@ class Point(ctypes.Structure):
 class Pair(ctypes.Structure):
     _fields_ = [("first", Point), ("second", Point), ("text", ctypes.c_char_p)]
 
+Numbers = ctypes.POINTER(ctypes.c_int)
 Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
 
 class Holder:
@@ -34,7 +35,7 @@ def trial(name, make, read, expected, pool=None):
         assert not a.released, name
         assert read(held) == expected, (name, read(held))
     del held
-    for _ in range(3):
+    for _ in range(1 if sys.implementation.name == "cpython" else 9):  # each finalizer waits for a collection there
         gc.collect()
     assert a.released, name
 
@@ -105,7 +106,7 @@ all_trials({
     "strings": (lambda a: a.ctypes.strings(["a", "b"]), list, [b"a", b"b", None]),
     "function pointer": (lambda a: a.ctypes.new(Callback, lambda n: n + 1), lambda function: function(2), 3),
     "byref": (lambda a: ctypes.byref(new(a), Pair.second.offset), lambda ref: ref._obj.second.y, 4),
-    "cast": (lambda a: ctypes.cast(ctypes.pointer(new(a)), ctypes.POINTER(ctypes.c_int)), lambda p: p[:4], [1, 2, 3, 4]),
+    "cast": (lambda a: ctypes.cast(ctypes.pointer(new(a)), Numbers), lambda numbers: numbers[:4], [1, 2, 3, 4]),
     "memoryview": (lambda a: memoryview(new(a)).cast("B"), lambda view: bytes(view[12:13]), (4).to_bytes(1, "little")),
     "another ctypes object over it": (
         lambda a: (ctypes.c_int * 4).from_buffer(new(a)), lambda numbers: list(numbers), [1, 2, 3, 4]

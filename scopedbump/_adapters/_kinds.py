@@ -93,6 +93,8 @@ def refers(ctype: type[_CData]) -> bool:
 
 def place(ctype: type[T], root: memoryview, start: int) -> T:
     """The object at root[start], whatever is assigned to it later."""
+    if issubclass(ctype, FUNCTION):
+        return place_function(ctype, root, start, None)
     made = at(ctype, root, start)
     if refers(ctype):
         made = pointer_type(ctype)(made).contents

@@ -210,9 +210,15 @@ class CtypesAllocator:
             Pins: keeps the region's memory as long as it lives; the view itself is revoked at the end. ctypes keeps
             the type `POINTER(ctype)` for ever, before Python 3.14.
         """
-        layout(ctype)
+        size, _ = layout(ctype)
         self._region.address(view)
-        return ctypes.pointer(at(ctype, view))
+        with memoryview(view) as seen:
+            if seen.readonly:
+                raise TypeError(f"a writable buffer is needed, not {view!r}")
+            if seen.nbytes < size:
+                raise ValueError(f"{size} bytes are needed for a {ctype.__name__}, not {seen.nbytes}")
+        # PyPy keeps what it is given here, and the view itself will be revoked.
+        return ctypes.pointer(at(ctype, memoryview(view)))
 
     def slab(self, ctype: type[T], /) -> Iterator[T]:
         """An endless iterator of zeroed objects, the fastest way to make many.
@@ -245,9 +251,10 @@ class CtypesAllocator:
             return args, kwargs
         if issubclass(ctype, ANY_POINTER):  # takes what it leads to
             return args, kwargs
+        if issubclass(ctype, ARRAY):
+            return tuple(self._fit(ctype._type_, value) for value in args), kwargs
         if not issubclass(ctype, STRUCT):
-            item = ctype._type_ if issubclass(ctype, ARRAY) else ctype
-            return tuple(self._fit(item, value) for value in args), kwargs
+            return tuple(self._address(ctype, value) or value for value in args), kwargs
         fields = [field for _, field in fields_of(ctype)]
         named = names_of(ctype)
         return (
@@ -265,12 +272,23 @@ class CtypesAllocator:
             target: Any = getattr(ctype, "_type_", ())
             leads = isinstance(value, target) and self._covers(addressof(value))
             return ctype(value) if leads else value
+        address = self._address(ctype, value)
+        return ctype(address) if address else value
+
+    def _address(self, ctype: Any, value: Any) -> int:
+        """What an untyped pointer of this type stores for something in the region; 0 where ctypes shall decide."""
+        if not isinstance(value, CTYPE) or isinstance(value, (ctype, FUNCTION)):
+            return 0
         for pointer, item in _ITEMS.items():
-            if issubclass(ctype, pointer) and isinstance(value, (ARRAY, ANY_POINTER)):
-                leads = value._type_ is item and self._covers(_target(value))
-                return _target(value) if leads else value
-        leads = issubclass(ctype, c_void_p) and not isinstance(value, FUNCTION) and self._covers(_target(value))
-        return _target(value) if leads else value
+            if issubclass(ctype, pointer):
+                if not isinstance(value, (ARRAY, ANY_POINTER)) or value._type_ is not item:
+                    return 0
+                break
+        else:
+            if not issubclass(ctype, c_void_p):
+                return 0
+        address = _target(value)
+        return address if self._covers(address) else 0
 
     def _covers(self, address: int) -> bool:
         """Whether an address lies in this region or one around it: both keep it as long as anything points in here."""
