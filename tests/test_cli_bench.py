@@ -73,7 +73,9 @@ def test_sides_are_measured_in_turn() -> None:
 
         return run
 
-    found = figures(_row(Sides(side("ours", 1.0), side("theirs", 2.0), side("floor", 0.5), batch=10)), Effort(0.01, 4))
+    found = figures(
+        _row(Sides(side("ours", 1.0), side("theirs", 2.0), side("floor", 0.5), batch=10)), Effort(0.01, 4, 9.0)
+    )
     assert order == ["floor", "theirs", "ours", "ours", "theirs", "floor"] * 2
     assert (found.ours, found.theirs, found.floor) == (1.0, 2.0, 0.5)
     assert (found.ratio, found.low, found.high) == (0.5, 0.5, 0.5)
@@ -86,9 +88,19 @@ def test_figures_are_the_best_and_the_spread_is_of_the_rounds() -> None:
     def ours(count: int) -> float:
         return next(times) * count
 
-    found = figures(_row(Sides(ours, lambda count: 2.0 * count, batch=1)), Effort(0.01, 5))
+    found = figures(_row(Sides(ours, lambda count: 2.0 * count, batch=1)), Effort(0.01, 5, 9.0))
     assert found.ratio == 0.5
     assert found.low == 0.5 and found.high == 4.0
+
+
+def test_rounds_that_take_long_are_fewer() -> None:
+    """When the time is up five rounds are enough."""
+
+    def slow(count: int) -> float:
+        time.sleep(0.001)
+        return 1.0 * count
+
+    assert figures(_row(Sides(slow, slow, batch=1)), Effort(0.01, 1000, 0.0)).rounds == 5
 
 
 def test_a_batch_is_long_enough_to_be_timed() -> None:
@@ -99,7 +111,7 @@ def test_a_batch_is_long_enough_to_be_timed() -> None:
         counts.append(count)
         return count * 1e-6
 
-    figures(_row(Sides(ours, lambda count: count * 1e-6)), Effort(0.01, 3))
+    figures(_row(Sides(ours, lambda count: count * 1e-6)), Effort(0.01, 3, 9.0))
     assert counts[-1] >= 5000
 
 

@@ -35,8 +35,6 @@ class Sides:
     floor_is: str = ""
     batch: int | None = None
     """Operations in a batch, where they cannot be chosen freely."""
-    rounds: int | None = None
-    """How many rounds are enough, where one takes long."""
     note: Callable[[Figures], str] | None = None
     """What else there is to say after the measurement."""
 
@@ -60,14 +58,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a row may take."""
+    """How long a row may take: seconds for a batch, how many rounds, and after how many seconds five are enough.
+
+    Short batches and many rounds: when the machine is busy, some of them are still undisturbed.
+    """
 
     seconds: float
     rounds: int
+    enough: float
 
 
-FULL = Effort(0.010, 41)
-QUICK = Effort(0.002, 7)
+FULL = Effort(0.002, 151, 2.0)
+QUICK = Effort(0.001, 15, 0.3)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class Figures:
     floor_is: str
     rounds: int
     note: str = ""
+
+
+_LEAST = 5
 
 
 def loop(statement: str, *, first: str = "pass", last: str = "pass", untimed: str = "pass", **names: object) -> Loop:
@@ -112,9 +117,11 @@ def measure(sides: Sides, effort: Effort) -> Figures:
     loops = [sides.ours, sides.theirs] + ([sides.floor] if sides.floor is not None else [])
     gc.collect()
     batches = [sides.batch or _batch(each, effort.seconds) for each in loops]
-    rounds = min(effort.rounds, sides.rounds or effort.rounds)
     taken: list[list[float]] = [[] for _ in loops]
-    for turn in range(rounds):
+    end = time.perf_counter() + effort.enough
+    for turn in range(effort.rounds):
+        if turn >= _LEAST and time.perf_counter() > end:
+            break
         order = range(len(loops)) if turn % 2 else reversed(range(len(loops)))
         for which in order:
             taken[which].append(loops[which](batches[which]) / batches[which])
@@ -129,7 +136,7 @@ def measure(sides: Sides, effort: Effort) -> Figures:
         high=ratios[-1 - edge],
         floor=best[2] if len(best) > 2 else None,
         floor_is=sides.floor_is,
-        rounds=rounds,
+        rounds=len(ratios),
     )
     return found if sides.note is None else replace(found, note=sides.note(found))
 

@@ -36,4 +36,4 @@ def scopedbump() -> Generator[Sides]:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         ways = [_import(name, environment) for name in ("scopedbump", "_cffi_backend", "typing")]
-        yield Sides(ways[0], ways[1], ways[2], "import typing", batch=1, rounds=21)
+        yield Sides(ways[0], ways[1], ways[2], "import typing", batch=1)

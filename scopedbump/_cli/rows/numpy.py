@@ -51,7 +51,7 @@ def _handled(size: int, times: int = 1) -> Generator[Sides]:
     room = times * 12 * size + (1 << 20)
     with RegionPool(room, retain=room) as pool:
         ours = loop("with pool.region() as a, a.numpy.handler(): work()", pool=pool, work=work)
-        yield Sides(ours, loop("work()", work=work), rounds=15 if size > 1 << 22 else None)
+        yield Sides(ours, loop("work()", work=work))
 
 
 def _add(size: int, most: float | None) -> None:

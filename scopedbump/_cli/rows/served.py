@@ -88,7 +88,7 @@ def _served(path: str) -> Generator[Sides]:
                 f"{text.size(ours.resident())} and {text.size(theirs.resident())} of RAM"
             )
 
-        yield Sides(ours.requests, theirs.requests, batch=1000, rounds=11, note=note)
+        yield Sides(ours.requests, theirs.requests, batch=500, note=note)
 
 
 @row("a served request that fills 1 MiB of scratch (uvicorn)", "the same handler with a bytearray")
