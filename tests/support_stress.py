@@ -1,0 +1,205 @@
+"""For the tests that do something in the middle of something else: the moments at which that can happen, and a ledger.
+
+Whatever may crash runs in a process of its own: `in_process(__file__, "function", ...)` calls a function of a test
+module there, and a failure shows the line that repeats it.
+"""
+
+from __future__ import annotations
+
+import dis
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+import scopedbump
+from scopedbump import _atomic, _exporter, _pages, _reservation, bump_region
+from scopedbump._pages import Pages
+
+PACKAGE = str(Path(scopedbump.__file__).parent)
+CPYTHON = sys.implementation.name == "cpython"
+
+both_builds = pytest.mark.parametrize("build", ["as-here", "locked"])
+needs_cpython = pytest.mark.skipif(not CPYTHON, reason="counts on CPython's byte code and reference counts")
+
+
+def choose_build(build: str) -> None:
+    """As this interpreter has regions, or as one without a GIL has them: called before any is made."""
+    if build == "locked":
+        _atomic.atomic = False
+
+
+def in_process(file: str, function: str, *arguments: object, timeout: float = 100, **settings: str) -> str:
+    """Call `function(*arguments)` of the test module `file` in a process of its own; what it printed."""
+    code = f"import sys; sys.path.insert(0, {str(Path(file).parent)!r}); import {Path(file).stem} as m; "
+    code += f"m.{function}({', '.join(map(repr, arguments))})"
+    command = [sys.executable, "-X", "faulthandler", "-W", "error", "-W", "ignore::ResourceWarning", "-c", code]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **settings)  # type: ignore[call-overload]  # only env and the like
+    except subprocess.TimeoutExpired as late:
+        pytest.fail(f"no end after {timeout} s; to repeat it:\n{command}\n{late.stdout!r}\n{late.stderr!r}")
+    if done.returncode:
+        pytest.fail(f"exit status {done.returncode}; to repeat it:\n{command}\n{done.stdout}\n{done.stderr}")
+    return str(done.stdout)
+
+
+class Book:
+    """The system's pages, and a book of what is reserved that no exception can bring into disorder."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self.page_size = pages.page_size
+        self.granularity = pages.granularity
+        self.commit = pages.commit
+        self.decommit = pages.decommit
+        self.reserved: set[int] = set()
+
+    def reserve(self, size: int, taken: list[int]) -> None:
+        try:
+            self._pages.reserve(size, taken)
+        finally:
+            self.reserved.update(taken)
+
+    def release(self, taken: Iterator[int], size: int) -> None:
+        def noted(address: int) -> int:
+            self.reserved.remove(address)
+            return address
+
+        self._pages.release(map(noted, taken), size)
+
+
+@contextmanager
+def ledger() -> Iterator[Book]:
+    """Every reservation is entered in a book, which must be empty in the end; so must the package's own lists."""
+    before = _pages.system_pages
+    book = Book(before)
+    _pages.system_pages = book
+    try:
+        yield book
+        settle()
+        assert not book.reserved, f"{len(book.reserved)} reservations were not given back"
+        assert not _exporter.noted and not _reservation._refused
+        if CPYTHON:
+            assert not _exporter._watching and not _reservation.in_use
+    finally:
+        _pages.system_pages = before
+
+
+def settle() -> None:
+    """Let what is dead die, and run the next operation after whatever happened: that retires what an exception left."""
+    for _ in range(1 if CPYTHON else 4):
+        gc.collect()
+    with bump_region(4096) as again:
+        again.alloc(1)
+    del again
+    gc.collect()
+    _exporter.retire_left()
+    _reservation.rescue()
+
+
+_BREAKS = ("CALL", "RESUME", "JUMP_BACKWARD", "SEND", "YIELD", "LOAD_ATTR_PROPERTY")
+_looked_up: dict[CodeType, tuple[set[int], set[int]]] = {}
+
+
+def breaks(code: CodeType) -> tuple[set[int], set[int]]:
+    """The offsets before which CPython may let signal handlers, other threads and the collector in.
+
+    And those to leave alone: an exception before POP_EXCEPT, which can't raise, leaves the one that is handled behind.
+    """
+    found = _looked_up.get(code)
+    if found is None:
+        offsets: set[int] = set()
+        closed: set[int] = set()
+        before = ""
+        for instruction in dis.get_instructions(code):
+            if before.startswith(_BREAKS):
+                offsets.add(instruction.offset)
+            if instruction.opname == "POP_EXCEPT":
+                closed.add(instruction.offset)
+            if instruction.opname.startswith("JUMP_BACKWARD") and isinstance(instruction.argval, int):
+                offsets.add(instruction.argval)
+            if instruction.opname != "CACHE":
+                before = instruction.opname
+        _looked_up[code] = found = offsets, closed
+    return found
+
+
+class Moment:
+    """Where the action of `at_moment` came in."""
+
+    happened = False
+    possible = False
+    """Whether CPython lets handlers in there; if not, it is inside a stretch that nothing real can interrupt."""
+    place = ""
+    error: type[BaseException] | None = None
+
+
+def at_moment(
+    number: int, action: Callable[[], object], body: Callable[[], object], everywhere: bool = False
+) -> Moment:
+    """Run `body` and, in it, `action` once, at the N-th moment (from 0) inside the package.
+
+    A moment is where a handler could come in, or every byte code. What `action` raises comes out of the place where
+    `body` was, and ends up in this function's caller as `Moment.error`.
+    """
+    count = -1
+    moment = Moment()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        offsets, closed = breaks(frame.f_code)
+        possible = frame.f_lasti in offsets
+        if event == "opcode" and not moment.happened and (possible or (everywhere and frame.f_lasti not in closed)):
+            count += 1
+            if count == number:
+                moment.happened, moment.possible = True, possible
+                moment.place = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+                sys.settrace(None)
+                action()
+        return trace
+
+    sys._getframe().f_trace_opcodes = True  # before 3.13 settrace looks whether anybody wants byte codes
+    sys.settrace(trace)
+    try:
+        body()
+    except BaseException as error:  # noqa: BLE001  # told to the caller
+        moment.error = type(error)
+    finally:
+        sys.settrace(None)
+    return moment
+
+
+def run_threads(*bodies: Callable[[], object], timeout: float = 60) -> None:
+    """Run the bodies at the same time, switching as often as can be; the first failure is raised."""
+    failures: list[BaseException] = []
+    begin = threading.Barrier(len(bodies))
+
+    def guarded(body: Callable[[], object]) -> None:
+        try:
+            begin.wait(timeout)
+            body()
+        except BaseException as error:  # noqa: BLE001  # raised below
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(body,), daemon=True) for body in bodies]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not any(thread.is_alive() for thread in threads), "a deadlock"
+    if failures:
+        raise failures[0]
