@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from scopedbump._adapters import _numpy_memory as memory
 from scopedbump._errors import ScopedBumpError
-from scopedbump._reservation import ffi
+from scopedbump._exporter import ffi
 
 if TYPE_CHECKING:
     from contextvars import Token

@@ -37,7 +37,7 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from scopedbump._reservation import ffi
+from scopedbump._exporter import ffi
 
 if TYPE_CHECKING:
     from _cffi_backend import CData
@@ -325,10 +325,11 @@ def _mend(_: type[BaseException], error: BaseException, trace: TracebackType | N
     elif (frame := frames.get(_realloc.__code__)) is not None:
         result = _finish_realloc(**frame.f_locals)
     if not isinstance(error, (RecursionError, MemoryError)):
+        once = [error.with_traceback(None)]  # its frames hold blocks
 
         class Again(BaseException):
-            def __new__(cls) -> Any:  # the interpreter takes what it gets here for the exception
-                return error.with_traceback(None)  # its frames hold blocks
+            def __new__(cls) -> Any:
+                return once.pop()  # the interpreter takes what it gets here for the exception
 
         # By unpacking: after a call it would be raised here.
         (_threads,) = map(_raise_in, (threading.get_ident(),), (Again,))
