@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from scopedbump.__main__ import main
 from scopedbump._cli import chart, measure, one_row
-from scopedbump._cli.measure import Effort, Figures, Row, Sides, UnavailableError, figures, loop
+from scopedbump._cli.measure import Effort, Figures, Row, Sides, UnavailableError, figures, loop, prepared
 from scopedbump._cli.rows import every
 
 _FIGURES = Figures(
@@ -135,13 +135,29 @@ def test_every_row_does_what_it_says(number: int) -> None:
     """Both sides of each row run, twice in a row; rows for what is not here say so."""
     row = every()[number]
     try:
-        with row.prepare() as sides:
+        with prepared(row) as sides:
             for side in (sides.ours, sides.theirs, sides.floor):
                 if side is not None:
                     assert side(3) >= 0
                     assert side(2) >= 0
-    except (UnavailableError, ImportError) as reason:
+    except UnavailableError as reason:
         pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize(
+    ("missing", "error"),
+    [("numpy.linalg", UnavailableError), (None, UnavailableError), ("scopedbump._gone", ImportError)],
+)
+def test_only_what_is_not_ours_may_be_missing(missing: str | None, error: type[Exception]) -> None:
+    """A row without its library cannot run here; one that misses a part of scopedbump has broken down."""
+
+    @contextmanager
+    def prepare() -> Generator[Sides]:
+        raise ImportError("gone", name=missing)
+        yield
+
+    with pytest.raises(error, match="gone"), prepared(Row("this", "that", None, prepare)):
+        pass
 
 
 def test_bench_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

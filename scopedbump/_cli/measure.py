@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -150,11 +150,27 @@ def _batch(run: Loop, seconds: float) -> int:
     return count
 
 
+@contextmanager
+def prepared(row: Row) -> Generator[Sides]:
+    """The loops of a row, for as long as the block lasts.
+
+    Raises:
+        UnavailableError: it cannot run here.
+    """
+    try:
+        with row.prepare() as sides:
+            yield sides
+    except ImportError as error:
+        if error.name is not None and error.name.partition(".")[0] == "scopedbump":
+            raise  # nothing of its own may be missing
+        raise UnavailableError(str(error)) from None
+
+
 def figures(row: Row, effort: Effort) -> Figures:
     """Prepare a row, measure it, and take it down.
 
     Raises:
-        UnavailableError, ImportError: it cannot run here.
+        UnavailableError: it cannot run here.
     """
-    with row.prepare() as sides:
+    with prepared(row) as sides:
         return measure(sides, effort)

@@ -37,7 +37,7 @@ def main(number: int, effort: str) -> None:
 
     try:
         found = measure.figures(every()[number], measure.QUICK if effort == "quick" else measure.FULL)
-    except (UnavailableError, ImportError) as reason:
+    except UnavailableError as reason:
         print(json.dumps(str(reason)))
     else:
         print(json.dumps(asdict(found)))
