@@ -108,6 +108,7 @@ def test_a_handler_that_raises() -> None:
     assert server.pool.stats()[3:6] == (0, 0, 1)
     del caught
     gc.collect()
+    collect()
     assert server.pool.stats()[3:6] == (1, 0, 0)
 
 
