@@ -6,7 +6,7 @@ import sys
 from typing import Protocol, final
 
 from scopedbump._layout import checked_align, checked_int
-from scopedbump._reservation import ffi
+from scopedbump._exporter import ffi
 
 
 class Allocator(Protocol):

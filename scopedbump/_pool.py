@@ -2,13 +2,13 @@
 
 The rules (numbers are those of the promises in the README):
 
-- Every lease has a *turn* as its owner. A turn lives for as long as something points into the memory, or a view of the
-  lease is still referred to as an object, revoked or not: a stale pointer would reach into somebody else's request
-  (4). Its end puts the reservation back.
+- A reservation goes back to its *stock* at the end of its region. When something still points in then, or a view of
+  the region is still referred to as an object, revoked or not, it waits for the last of
+  them: a stale pointer would reach into somebody else's request (4). All of them hold one *turn*.
 - A reservation changes hands in one operation of a deque, so there is no lock on the way in or out. The way out can
   come at any moment, in any thread, in a garbage collection and while the interpreter shuts down.
-- A turn gives back to the *stock* that it came from. A closed pool has a closed stock, and a child process a new one
-  while the stock that it inherited is closed: what is out then goes on, and is released instead of coming back (10).
+- A closed pool has a closed stock, and a child process a new one while the stock that it inherited is closed: what is
+  out then goes on, and is released instead of coming back (10).
 - Nothing is cleared here. A reservation knows how far it was written, and its next region clears what it uses (6).
 """
 
@@ -27,7 +27,8 @@ from scopedbump import _views
 from scopedbump._errors import CommitError, RegionClosedError
 from scopedbump._layout import checked_int, round_up
 from scopedbump._region import DEFAULT_SIZE, Escape, Region, checked_escape, checked_name
-from scopedbump._reservation import Owner, Reservation, nobody
+from scopedbump._exporter import in_use, rescue
+from scopedbump._reservation import Reservation
 
 if TYPE_CHECKING:
     from typing import Self
@@ -65,76 +66,92 @@ class PoolStats(NamedTuple):
 
 
 class _Turn:
-    """The owner of one lease: its end brings the reservation back."""
+    """What memory is left to when something of a pool's region is left: lives as long as anything of it does."""
 
-    __slots__ = ("__weakref__", "ended", "region", "reservation", "stock")
+    __slots__ = ("__weakref__", "_reservation")
 
-    def __init__(self, stock: _Stock, reservation: Reservation) -> None:
-        self.reservation = reservation
-        self.stock = stock
-        self.region: weakref.ref[Region] | None = None
-        self.ended = False  # whether the region came to its end, and noted how far it had written
-        stock.turns[id(self)] = weakref.ref(self)
+    def __init__(self, reservation: _PooledReservation) -> None:
+        self._reservation = reservation
 
-    def retire(self) -> Owner:
-        return nobody  # a closed region refers to its lease, and must not keep the turn by that
-
-    def guard(self, views: list[memoryview]) -> weakref.ref[Owner] | None:
-        self.ended = not self.open
-        alive = _views.alive(views)
-        if not alive:
-            return None
-        _views.outlast(alive, self)
-        return weakref.ref(self)
-
-    def fresh(self) -> Owner:
-        turn = self.stock.turn()
-        turn.region, self.region = self.region, None
-        self.ended = True
-        return turn
-
-    @property
-    def open(self) -> bool:
-        """Whether a region is open in this memory; otherwise something escaped from one."""
-        region = None if self.region is None else self.region()
-        return region is not None and not region.closed and region._reservation is self.reservation
+    def retire(self) -> None:
+        """Nothing to do: being let go is what counts, and views may still hold on."""
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # When the interpreter shuts down the process gives all back in a moment.
-        if not is_finalizing() and hasattr(self, "stock"):
+        if not is_finalizing():
+            self._reservation.stock.take_back(self._reservation)
+
+
+class _PooledReservation(Reservation):
+    """A reservation that goes back to its stock."""
+
+    __slots__ = ("__weakref__", "_former", "me", "open", "stock")
+
+    def __init__(self, stock: _Stock) -> None:
+        super().__init__(stock.size)
+        self.stock = stock
+        self.me = weakref.ref(self)
+        self.open = False
+        self._former: list[weakref.ref[memoryview]] = []  # views from before a reset, or of a scope
+
+    def end(self, views: list[memoryview], pinned: bool) -> Callable[[], object] | None:
+        self.open = False
+        held = _views.alive(views) if views else []
+        if self._former:
+            held += [view for ref in self._former if (view := ref()) is not None]
+        self._former.clear()
+        if not held and not pinned:
+            in_use.pop(id(self), None)
             self.stock.take_back(self)
+            return None
+        turn = _Turn(self)
+        _views.outlast(held, turn)
+        if pinned:
+            self.leave(turn)
+        in_use.pop(id(self), None)
+        return weakref.ref(turn)
+
+    def outlive(self, views: list[memoryview]) -> None:
+        if views:
+            self._former += map(weakref.ref, _views.alive(views))
+
+    def fresh(self) -> Reservation:
+        return self.stock.lease()
 
 
 class _Stock:
-    """The idle reservations of a pool in one process, and the turns that it gave."""
+    """The idle reservations of a pool in one process, and those that are out."""
 
-    __slots__ = ("closed", "idle", "leases", "max_idle", "misses", "peak", "retain", "size", "turns")
+    __slots__ = ("closed", "idle", "leases", "max_idle", "misses", "out", "peak", "retain", "size")
 
     def __init__(self, size: int, max_idle: int, retain: int) -> None:
         self.size = size
         self.max_idle = max_idle
         self.retain = retain
         self.closed = False
-        self.idle: deque[Reservation] = deque()
-        self.turns: dict[int, weakref.ref[_Turn]] = {}
+        self.idle: deque[_PooledReservation] = deque()
+        self.out: dict[int, weakref.ref[_PooledReservation]] = {}
         self.leases = self.misses = self.peak = 0
 
-    def turn(self) -> _Turn:
+    def lease(self) -> _PooledReservation:
         try:
             reservation = self.idle.pop()  # the one that was used last has the warmest caches
+            while reservation.gone:  # the pool is garbage, and this comes from a finalizer
+                reservation = self.idle.pop()
         except IndexError:
-            reservation = Reservation(self.size)
+            rescue()
+            reservation = _PooledReservation(self)
             self.misses += 1
         self.leases += 1
-        return _Turn(self, reservation)
+        self.out[id(reservation)] = reservation.me
+        reservation.open = True
+        return reservation
 
-    def take_back(self, turn: _Turn) -> None:
+    def take_back(self, reservation: _PooledReservation) -> None:
         """Whatever interrupts this: the reservation is then idle, or goes with the last reference to it."""
-        self.turns.pop(id(turn), None)
-        reservation = turn.reservation
-        if not turn.ended:  # exceptions of signal handlers kept the region from its end, and its finalizer too
-            reservation.dirty = reservation.committed
-        elif self.peak < reservation.dirty:
+        if self.out.pop(id(reservation), None) is None:
+            return  # it is back already
+        if self.peak < reservation.dirty:
             self.peak = reservation.dirty
         if reservation.committed > self.retain and not self.closed:
             try:
@@ -161,14 +178,13 @@ class _Stock:
         self.drain(0)
 
     def stats(self) -> PoolStats:
-        turns = [turn for ref in self.turns.copy().values() if (turn := ref()) is not None]
+        rescue()
+        out = [reservation for ref in self.out.copy().values() if (reservation := ref()) is not None]
         idle = self.idle.copy()
-        out = sum(turn.open for turn in turns)
-        committed = sum(turn.reservation.committed for turn in turns)
-        committed += sum(reservation.committed for reservation in idle)
+        opened = sum(reservation.open for reservation in out)
+        committed = sum(reservation.committed for reservation in (*out, *idle))
         leases, misses = self.leases, self.misses
-        escaped = len(turns) - out
-        return PoolStats(leases, leases - misses, misses, len(idle), out, escaped, committed, self.peak)
+        return PoolStats(leases, leases - misses, misses, len(idle), opened, len(out) - opened, committed, self.peak)
 
 
 @final
@@ -233,9 +249,9 @@ class RegionPool:
         stock = self._stock
         if stock.closed:
             raise RegionClosedError(f"{self!r} has no regions any more: make them before its close, or a new pool")
-        turn = stock.turn()
-        region = Region(turn, stock.size, self.name, escape)
-        turn.region = weakref.ref(region)
+        reservation = stock.lease()
+        region = Region(reservation, reservation.exporter(), stock.size, self.name, escape)
+        region._prime()
         return region
 
     def stats(self) -> PoolStats:
@@ -276,7 +292,7 @@ class RegionPool:
     def __repr__(self) -> str:
         stock = self._stock
         name = f" {self.name!r}" if self.name else ""
-        state = "closed" if stock.closed else f"{len(stock.idle)} idle, {len(stock.turns)} out"
+        state = "closed" if stock.closed else f"{len(stock.idle)} idle, {len(stock.out)} out"
         return f"<scopedbump.RegionPool{name}: regions of {stock.size} bytes, {state}>"
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:

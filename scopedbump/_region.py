@@ -7,12 +7,13 @@ The rules (numbers are those of the promises in the README):
   open, after the end, and always where a bump is not atomic (see `_atomic`). `_ready` is the same bound without that.
 - Bytes change hands in one place each: `alloc` and `_take`, both a check and a store with nothing between (9).
 - Whoever works on memory between reading the cursor and handing out the view holds `root` in a local variable.
-  That keeps the lease running, so a close or reset in another thread, a finalizer or a signal handler takes it for an
-  escape and neither unmaps nor reuses what is being handed out (4). For that `_root` is dropped, never released.
+  That pins, so a close or reset in another thread, a finalizer or a signal handler takes it for an escape and neither
+  unmaps nor reuses what is being handed out (4). For that `_root` is dropped, never released.
 - The end is a list of steps that may each be repeated. When an exception of a signal handler interrupts them they are
   run again to the end, and only then does it go on (5).
-- A scope is a region whose lease begins at its parent's cursor and keeps the parent's anchor. The parent refuses to
-  allocate until the scope ends, and then goes on where it was, or behind the scope when something escaped (11).
+- A scope is a region in its parent's reservation, from the parent's cursor on. Its exporter keeps the parent's
+  root, and so pins it. The parent refuses to allocate until the scope ends, and then goes on where it was, or behind
+  the scope when something escaped (11).
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from scopedbump import _atomic, _views
 from scopedbump._current import Current
 from scopedbump._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError
 from scopedbump._layout import ALIGN, WINDOW, checked_align, checked_int, place, round_up
-from scopedbump._reservation import Lease, Owner, Reservation, ffi, lease, nobody
+from scopedbump._exporter import Exporter, InUse, ffi, in_use, still_there
+from scopedbump._reservation import Reservation
 from scopedbump._slab import chunks
 
 if TYPE_CHECKING:
-    from _cffi_backend import CData
     from typing_extensions import Buffer
 
     from scopedbump._adapters.cffi_ import FFI, CffiAllocator
@@ -71,7 +72,8 @@ def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "k
     size = checked_int(size, "size", 1)
     name = checked_name(name)
     escape = checked_escape(escape)
-    return Region(Reservation(size), size, name, escape)
+    reservation = Reservation(size)
+    return Region(reservation, reservation.exporter(), size, name, escape)
 
 
 def checked_name(value: str) -> str:
@@ -84,51 +86,6 @@ def checked_escape(value: Escape) -> Escape:
     if not isinstance(value, str) or value not in ("keep", "warn", "raise"):
         raise ValueError(f"escape must be 'keep', 'warn' or 'raise', not {value!r}")
     return value
-
-
-class _ScopeOwner:
-    """The owner of a scope's lease: keeps the memory of the region around it, by being referred to."""
-
-    __slots__ = ("_anchor", "_owner")
-
-    def __init__(self, anchor: CData, owner: Owner) -> None:
-        self._anchor = anchor
-        self._owner: Owner = owner._owner if isinstance(owner, _ScopeOwner) else owner  # however deep, one step
-
-    @property
-    def reservation(self) -> Reservation:
-        return self._owner.reservation
-
-    def retire(self) -> Owner:
-        return nobody
-
-    def guard(self, views: list[memoryview]) -> weakref.ref[Owner] | None:
-        return self._owner.guard(views)
-
-    def fresh(self) -> Owner:
-        raise AssertionError("a scope stays in its parent's memory")
-
-
-class _Resetting:
-    """The owner of a lease that ends for a reset: the memory stays with the region."""
-
-    __slots__ = ("owner",)
-
-    def __init__(self, owner: Owner) -> None:
-        self.owner = owner
-
-    @property
-    def reservation(self) -> Reservation:
-        return self.owner.reservation
-
-    def retire(self) -> Owner:
-        return self
-
-    def guard(self, views: list[memoryview]) -> weakref.ref[Owner] | None:
-        return self.owner.guard(views)
-
-    def fresh(self) -> Owner:
-        return self.owner.fresh()
 
 
 @final
@@ -150,8 +107,9 @@ class Region:
         "_cursor",
         "_done",
         "_escape",
-        "_held",
-        "_lease",
+        "_escaped",
+        "_exporter",
+        "_left",
         "_limit",
         "_lock",
         "_numpy",
@@ -166,6 +124,7 @@ class Region:
         "_sweep_at",
         "_sweeps",
         "_ticket",
+        "_use",
         "_views",
         "name",
     )
@@ -173,18 +132,24 @@ class Region:
     name: str
 
     def __init__(
-        self, owner: Owner, size: int, name: str, escape: Escape, parent: Region | None = None, offset: int = 0
+        self,
+        reservation: Reservation,
+        exporter: Exporter,
+        size: int,
+        name: str,
+        escape: Escape,
+        parent: Region | None = None,
+        offset: int = 0,
     ) -> None:
         self._done = True  # until there is something to end
-        self._root: memoryview | None = None
+        self._reservation = reservation
+        self._exporter = exporter
         self._size = size
         self.name = name
         self._escape: Escape = escape
         self._parent = parent
         self._offset = offset
         self._cursor = 0
-        self._ready = 0
-        self._limit = -1
         self._peak = 0
         self._views: list[memoryview] = []
         self._sweep_at = _views.SWEEP_AT
@@ -192,17 +157,34 @@ class Region:
         self._slabs: dict[int, Callable[[], None]] = {}
         self._busy: weakref.ref[Region] | Literal["reset"] | None = None
         self._ticket: weakref.ref[Region] | None = None
-        self._held: weakref.ref[Owner] | None = None
+        self._use: tuple[InUse, weakref.ref[Region]] | None = None
+        self._escaped = False
+        self._left: Callable[[], object] | None = None
         self._ctypes: CtypesAllocator | None = None
         self._numpy: NumpyAllocator | None = None
         self._cffi: CffiAllocator | None = None
         self._lock = _atomic.new_lock()
-        self._reservation = owner.reservation
-        self._lease, self._root = self._begin(owner)
+        self._ready = 0
+        self._limit = -1
+        self._root = exporter.root()
         self._done = False
+        used = reservation if parent is None else exporter
+        self._use = in_use[id(used)] = (used, weakref.ref(self))
 
-    def _begin(self, owner: Owner) -> tuple[Lease, memoryview]:
-        return lease(ffi.cast("char *", owner.reservation.address + self._offset), self._size, owner)
+    def _prime(self) -> None:
+        """Make the first window ready, as far as it is committed: before anybody else has the region."""
+        reservation = self._reservation
+        committed = reservation.committed - self._offset
+        root = self._root
+        if committed <= 0 or root is None:
+            return
+        ready = min(WINDOW, self._size, committed)
+        dirty = min(ready, reservation.dirty - self._offset)
+        if dirty > 0:
+            root[:dirty] = _ZEROS[:dirty]
+        self._ready = ready
+        if _atomic.atomic:
+            self._limit = ready
 
     # -- allocating
 
@@ -455,14 +437,13 @@ class Region:
             reservation = self._reservation
             root = self._opened()
             cursor = self._cursor
-            anchor = self._lease()
-            if anchor is None or reservation is not self._reservation:
-                continue  # a close or reset came in between; the next round says which
-            owner = _ScopeOwner(anchor, self._lease.owner)
-            del anchor
+            if reservation is not self._reservation:
+                continue  # a reset came in between; the next round says which
             start = min(place(reservation.address + self._offset, cursor, 0, ALIGN)[0], self._size)
-            scope = Region(owner, self._size - start, self.name, escape, self, self._offset + start)
-            del owner
+            size = self._size - start
+            exporter = Exporter(reservation.address + self._offset + start, size, root)
+            scope = Region(reservation, exporter, size, self.name, escape, self, self._offset + start)
+            del exporter
             ticket = scope._ticket = weakref.ref(scope)
             with self._lock:
                 if not _atomic.atomic:
@@ -470,13 +451,19 @@ class Region:
                 if self._root is root and self._cursor == cursor and self._busy is None:
                     self._busy = ticket
                     self._limit = -1
-                    return scope
+                    mine = True
+                else:
+                    mine = False
+            if mine:
+                del root
+                scope._prime()  # now that nobody else can come to these bytes
+                return scope
             scope.close()
 
     def _resume(self, scope: Region) -> None:
         """Go on after the scope that was open: where it began, or behind it if something escaped."""
         end = scope._offset - self._offset + scope._peak
-        escaped = not scope._lease.over
+        escaped = scope._escaped
         ticket = scope._ticket
         with self._lock:
             if not _atomic.atomic:
@@ -522,47 +509,50 @@ class Region:
 
     def _restart(self) -> None:
         """The steps of a reset, each of which may be repeated."""
-        running = self._lease
-        owner = running.owner
-        if isinstance(owner, _Resetting):
-            owner = owner.owner
-        if self._busy != "reset":  # asked after the owner, which a close from elsewhere takes away
+        old, exporter = self._reservation, self._exporter
+        if self._busy != "reset":  # asked last: a close from elsewhere may have come
             return
-        running.owner = _Resetting(owner)
         self._stop(ending=False)
-        self._revoke(owner)
-        anchor = running()
-        if anchor is None:
-            self._go_on(owner, 0, *self._begin(_Resetting(owner)))
-            return
-        running.owner = owner
-        behind = memoryview(ffi.buffer(anchor, self._size))
-        if self._parent is not None:
-            self._go_on(owner, self._peak, running, behind)
-            return
-        try:
-            fresh = owner.fresh()
-            self._go_on(fresh, 0, *self._begin(fresh))
-        except BaseException:
-            self._go_on(owner, self._peak, running, behind)
-            raise
+        self._revoke()
+        views = self._views
+        if not exporter.pinned():
+            old.outlive(views)
+            went_on = self._go_on(old, exporter, 0)
+        elif self._parent is not None:
+            old.outlive(views)
+            went_on = self._go_on(old, exporter, self._peak)
+        else:
+            try:
+                fresh = old.fresh()
+            except BaseException:
+                self._go_on(old, exporter, self._peak)
+                raise
+            went_on = self._go_on(fresh, fresh.exporter(), 0)
+            (old if went_on else fresh).end(views if went_on else [], went_on)
+        if not went_on:
+            raise self._closed_error()
 
-    def _go_on(self, owner: Owner, cursor: int, running: Lease, root: memoryview) -> None:
-        reservation = owner.reservation
+    def _go_on(self, reservation: Reservation, exporter: Exporter, cursor: int) -> bool:
+        """Begin again at `cursor`, unless a close from elsewhere came first."""
+        views: list[memoryview] = []
+        root = exporter.root()
+        used = reservation if self._parent is None else exporter
+        use = (used, weakref.ref(self))
+        key = id(used)
         with self._lock:
             if not _atomic.atomic:
                 _atomic.alone(self._lock)
-            if self._busy == "reset":
-                self._lease = running
+            if self._busy == "reset" and root is not None:
                 self._reservation = reservation
-                self._cursor = self._ready = cursor
+                self._exporter = exporter
+                self._cursor = cursor
+                self._ready = cursor
+                self._views = views
                 self._root = root
                 self._busy = None
-                running.owner = owner
-            closed = self._root is None and self._busy is None
-        if closed:  # from elsewhere, before this came so far; it took the lease as it was
-            self._end()
-            raise self._closed_error()
+                self._use = in_use[key] = use
+                return True
+        return False
 
     def as_current(self) -> Current:
         """A `with` block in which `current_region()` is this region. It does not close the region.
@@ -614,7 +604,7 @@ class Region:
         except BaseException:  # of a signal handler: what was begun is brought to its end
             self._end()
             raise
-        if escape != "keep" and not self._lease.over:
+        if escape != "keep" and self._escaped and still_there(self._left):
             what = (
                 f"{self!r}: something still points into it at its end (a slice, an ndarray, a ctypes or cffi object "
                 "made from it) and keeps its memory; drop it first, or copy what is needed longer"
@@ -629,16 +619,20 @@ class Region:
             for scope in reversed(self._open_scopes()):
                 scope._finish("keep")
         self._stop(ending=True)  # from here on no reset goes on
-        running = self._lease
-        owner = running.owner
-        if isinstance(owner, _Resetting):  # a reset was interrupted
-            running.owner = owner = owner.owner
-        self._revoke(owner)
-        self._views = _views.ended
-        if running() is None:
-            running.owner = running.owner.retire()
-        if self._parent is not None:
+        self._revoke()
+        exporter = self._exporter
+        pinned = exporter.pinned()
+        if pinned:
+            self._escaped = True
+        if self._parent is None:
+            if in_use.get(id(self._reservation)) is self._use:  # otherwise it has had its end
+                self._left = self._reservation.end(self._views, pinned)
+        else:
+            self._reservation.outlive(self._views)
+            exporter.end(pinned)
+            self._left = exporter.left
             self._parent._resume(self)
+        self._views = _views.ended
         self._done = True
 
     def _open_scopes(self) -> list[Region]:
@@ -666,17 +660,13 @@ class Region:
                 reservation.dirty = used
             self._root = None
 
-    def _revoke(self, owner: Owner) -> None:
-        """Release every view that was handed out; those with something made from them keep the lease running."""
+    def _revoke(self) -> None:
+        """Release every view that was handed out; those with something made from them pin."""
         while self._slabs:
             with suppress(KeyError):  # a close in another thread was faster
                 self._slabs.popitem()[1]()
-        views = self._views
-        _views.revoke(views)
-        held = owner.guard(views)
-        if held is not None:
-            self._held = held
-        self._views = []
+        if self._views:
+            _views.revoke(self._views)
         self._ctypes = self._numpy = self._cffi = None
 
     # -- adapters, made on first use
@@ -751,7 +741,7 @@ class Region:
     @property
     def released(self) -> bool:
         """Whether the memory is gone: unmapped, back in its pool, or (a scope's) back in the region around it."""
-        return self._done and self._lease.over and (self._held is None or self._held() is None)
+        return self._done and (self._left is None or self._left() is None)
 
     def address(self, view: Buffer) -> int:
         """The raw address of a view's first byte: nothing keeps it valid after the region.
@@ -800,7 +790,7 @@ class Region:
         if self.closed:
             assert self._done and self._limit == -1 and not self._slabs and not self._views
             return
-        assert not self._done and self._lease() is not None
+        assert not self._done and self._exporter.pinned()
         assert self._cursor <= self._ready <= self._size
         assert self._offset + self._ready <= reservation.committed <= round_up(reservation.size, 1 << 16)
         assert self._busy is None or self._limit == -1

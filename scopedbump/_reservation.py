@@ -1,138 +1,55 @@
-"""A reservation of address space, and the lease that tells when nothing points into it any more.
-
-The rules (numbers are those of the promises in the README):
-
-- Every view of a region is a slice of one memoryview over one *exporter*, an `ffi.buffer`. Slices, casts,
-  ndarrays, ctypes and cffi objects all keep the exporter alive, so nothing per allocation is needed to know
-  whether something still points in (4).
-- Below the exporter lies its *anchor*, a plain cffi pointer that nothing else refers to. The lease is a weak
-  reference to the anchor, not to the exporter: the garbage collector clears weak references to the members of a
-  dead cycle *before* it runs their finalizers, and the exporter can be such a member; a `__del__` would then read
-  memory that is gone. A plain pointer is not tracked by the collector: it dies by its count, after all of them.
-- The end of a lease can come at any moment, in any thread, inside a garbage collection, and while the interpreter
-  shuts down. It takes no lock. It is noted in C, so that no exception from a signal handler can lose it, and what
-  was noted is retired at once, or, if that was interrupted, by the next `retire_ended`. Retiring twice does nothing.
-"""
+"""A reservation of address space: how far it is committed and written, who points in, and its end."""
 
 from __future__ import annotations
 
 import sys
-import weakref
-from typing import TYPE_CHECKING, Protocol
-
-import _cffi_backend
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import scopedbump._pages as _pages
 from scopedbump._atomic import new_lock
 from scopedbump._errors import CommitError, ReserveError
+from scopedbump._exporter import Exporter, Owner, in_use, noted, rescue, retire_left
 from scopedbump._layout import commit_target, round_up
 
 if TYPE_CHECKING:
-    from _cffi_backend import CData
-
     from scopedbump._pages import Pages
-
-ffi = _cffi_backend.FFI()
-
-
-class Owner(Protocol):
-    """Whoever leases memory out, and gets it back when nobody points in any more."""
-
-    @property
-    def reservation(self) -> Reservation:
-        """Where the memory lies."""
-
-    def retire(self) -> Owner:
-        """The lease is over. May be called again; must not wait or take a lock. Returns who owns the lease now."""
-
-    def guard(self, views: list[memoryview]) -> weakref.ref[Owner] | None:
-        """A lease ends with these views, revoked by now.
-
-        An owner that will not have its memory back before they are gone as objects too returns a weak reference to
-        itself, which is dead when it has.
-        """
-
-    def fresh(self) -> Owner:
-        """The owner of other memory of the same kind, for a region whose own is kept by an escape."""
-
-
-class _Nobody:
-    """The owner of a lease that is over: a closed region refers to its lease, and must not keep an owner by that."""
-
-    __slots__ = ("reservation",)
-    reservation: Reservation
-
-    def retire(self) -> Owner:
-        return self
-
-    def guard(self, views: list[memoryview]) -> None:
-        return None
-
-    def fresh(self) -> Owner:
-        raise AssertionError("a lease that is over has no memory to replace")
-
-
-nobody: Owner = _Nobody()
-
-
-class Lease(weakref.ref["CData"]):
-    """One use of a range of memory. Calling it gives the anchor, or None once nothing points in any more."""
-
-    __slots__ = ("_prompt", "owner")
-    __hash__ = object.__hash__  # a weak reference's own hash asks the referent
-    _prompt: weakref.ref[CData]
-    owner: Owner
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing points into the memory any more."""
-        return self() is None
-
-
-_running: dict[int, Lease] = {}
-_ended: set[Lease] = set()
-_note_end = _ended.add
-
-
-def lease(anchor: CData, size: int, owner: Owner) -> tuple[Lease, memoryview]:
-    """Begin a use of `size` bytes at `anchor`; the memoryview returned is all that keeps it running."""
-    # Callbacks run in the order of the latest first: the end is noted, then retired.
-    prompt = weakref.ref(anchor, retire_ended)
-    new = Lease(anchor, _note_end)
-    new._prompt = prompt
-    new.owner = owner
-    _running[id(new)] = new
-    return new, memoryview(ffi.buffer(anchor, size))
-
-
-def retire_ended(_: object = None) -> None:
-    """Give back the memory of all leases that are noted as ended."""
-    for ended in _ended.copy():  # in C, and with no garbage collection between two members
-        if hasattr(ended, "owner"):  # not when an exception came before it was given one
-            ended.owner = ended.owner.retire()
-        _running.pop(id(ended), None)
-        _ended.discard(ended)
 
 
 class Reservation:
-    """A range of address space and how far it is committed.
+    """A range of address space, for one region at a time.
 
     Attributes:
         address: where it starts.
         size: bytes that were asked for; the reservation itself is rounded up to the system's granularity.
-        committed: bytes from the start that are usable; only ever raised while the reservation is leased.
+        committed: bytes from the start that are usable; only ever raised while a region uses them.
         dirty: bytes from the start that may have been written to; those above are zero.
+        gone: whether the address space was given back.
     """
 
-    __slots__ = ("_length", "_lock", "_pages", "_taken", "address", "committed", "dirty", "size")
+    __slots__ = (
+        "_exporter",
+        "_length",
+        "_lock",
+        "_pages",
+        "_taken",
+        "address",
+        "committed",
+        "dirty",
+        "gone",
+        "size",
+    )
 
     def __init__(self, size: int) -> None:
         taken: list[int] = []
         # Yields the address once: whoever consumes it releases the reservation.
         self._taken = iter(taken)
-        if _ended or _refused:
-            retire_ended()
+        self.gone = False
+        self._exporter: Exporter | None = None
+        if noted or _refused:
+            retire_left()
             _release_refused()
+        _rescue_some()
         self._pages: Pages = _pages.system_pages
         self._lock = new_lock()
         self._length = round_up(size, self._pages.granularity)
@@ -141,6 +58,17 @@ class Reservation:
         self.size = size
         self.committed = 0
         self.dirty = 0
+
+    def exporter(self) -> Exporter:
+        """The exporter of the whole range: a new one where the last was left to what pointed in."""
+        exporter = self._exporter
+        if exporter is None or exporter.left is not None:
+            exporter = self._exporter = Exporter(self.address, self.size)
+        return exporter
+
+    def pinned(self) -> bool:
+        """Whether something points in."""
+        return self._exporter is not None and self._exporter.pinned()
 
     def commit(self, needed: int) -> None:
         """Make at least the first `needed` bytes usable. Any number of threads may do so at a time.
@@ -167,7 +95,7 @@ class Reservation:
                 self.committed = target
 
     def trim(self, keep: int) -> None:
-        """Give back the pages above the first `keep` bytes, while nothing is leased.
+        """Give back the pages above the first `keep` bytes, while no region uses them.
 
         Raises:
             CommitError: the system refused; nothing has changed.
@@ -179,33 +107,75 @@ class Reservation:
             self.dirty = min(self.dirty, keep)
 
     def release(self) -> None:
-        """Give the address space back, once, however often this is called."""
+        """Give the address space back, once, however often this is called. Nothing may point in."""
+        self.gone = True
         try:
             self._pages.release(self._taken, self._length)
         except ReserveError:
             self._taken = iter([self.address])
             _refused.append(self)
 
-    # What follows makes a reservation the owner of its own lease: one that nobody keeps for the next.
+    # -- what a region asks of its reservation, and a pool answers in another way
 
-    @property
-    def reservation(self) -> Reservation:
-        return self
+    def end(self, views: list[memoryview], pinned: bool) -> Callable[[], object] | None:
+        """The region has ended: give the memory back, or leave it to what points in. Each step may be repeated.
 
-    def retire(self) -> Owner:
-        self.release()
-        return nobody
+        Args:
+            views: what it handed out, revoked by now.
+            pinned: whether something points in.
 
-    def guard(self, views: list[memoryview]) -> None:
-        return None
+        Returns:
+            None when it went back, or what to call to see whether it has: None then.
+        """
+        exporter = self._exporter
+        if pinned:
+            self.leave(self)
+        elif exporter is not None and exporter.left is None:
+            exporter.drop()
+            self.release()
+        in_use.pop(id(self), None)
+        return None if exporter is None else exporter.left
 
-    def fresh(self) -> Owner:
+    def outlive(self, views: list[memoryview]) -> None:
+        """The region goes on after a reset or a scope without these views, revoked by now."""
+
+    def fresh(self) -> Reservation:
+        """Another reservation of the same kind, for a region whose own is left to what points in."""
         return Reservation(self.size)
 
-    def __del__(self) -> None:
-        # When the interpreter shuts down something may still point in, and the process gives all back in a moment.
-        if hasattr(self, "_length") and not sys.is_finalizing():
-            self.release()
+    def leave(self, owner: Owner) -> None:
+        """Leave the memory to what points in; `owner` is retired when that is gone. May be repeated."""
+        exporter = self._exporter
+        if exporter is not None:
+            exporter.leave(owner)
+            if self._exporter is exporter:  # otherwise it is in use again
+                self._exporter = None
+
+    def rescue(self) -> None:
+        self.dirty = self.committed
+        self.end([], self.pinned())
+
+    def retire(self) -> None:
+        self.release()
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Never used, or idle. When the interpreter shuts down the process gives all back in a moment.
+        if hasattr(self, "_length") and not is_finalizing():
+            if self.pinned():
+                self.leave(self)
+            else:
+                self.release()
+
+
+_rescue_at = 16
+
+
+def _rescue_some() -> None:
+    """Look for what lost its region, so rarely that it costs nothing."""
+    global _rescue_at
+    if len(in_use) > _rescue_at:
+        rescue()
+        _rescue_at = 2 * len(in_use) + 16
 
 
 _refused: list[Reservation] = []

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 SWEEP_AT = 256
@@ -45,17 +44,13 @@ else:
         return (view for ref in views if (view := ref()) is not None)
 
 
-def revoke(views: list[memoryview]) -> int:
-    """Release every view of the list, and return how many could not be because something was made from them."""
-    pinned = 0
-    each: Iterator[memoryview] = _views(views)
-    while True:
+def revoke(views: list[memoryview]) -> None:
+    """Release every view of the list, but those from which something was made: they pin."""
+    for view in _views(views):
         try:
-            deque(map(memoryview.release, each), maxlen=0)  # in C, up to the first that refuses
+            view.release()
         except BufferError:
-            pinned += 1
-        else:
-            return pinned
+            continue
 
 
 class _Guard(weakref.ref[memoryview]):
@@ -87,7 +82,7 @@ ended: list[memoryview] = _Ended()
 
 def outlast(views: list[memoryview], what: object) -> None:
     """Keep `what` alive until the last of the views is gone as an object, revoked or not."""
-    for view in _views(alive(views)):
+    for view in _views(views):
         guard = _Guard(view, _let_go)
         guard.what = what
         _guards.add(guard)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from scopedbump import EscapeError, EscapeWarning, RegionClosedError, bump_region
-from scopedbump._reservation import ffi
+from scopedbump._exporter import ffi
 from support import collect, counts_references, mapped, needs_maps, run_script
 
 

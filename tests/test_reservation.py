@@ -8,7 +8,8 @@ import pytest
 
 import scopedbump._pages as pages
 from scopedbump import CommitError, Region, ReserveError, ScopedBumpError, bump_region
-from scopedbump._reservation import Reservation, _ended, _refused, _running, ffi, lease, retire_ended
+from scopedbump._exporter import _watching, ffi, in_use, noted, rescue, retire_left, watch
+from scopedbump._reservation import Reservation, _refused
 from support import FaultyPages, collect, counts_references
 
 
@@ -19,7 +20,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPages]:
     source = FaultyPages()
     monkeypatch.setattr(pages, "system_pages", source)
     yield source
-    retire_ended()
+    retire_left()
 
 
 def program(regions: list[Region]) -> None:
@@ -124,24 +125,29 @@ def test_trim_gives_pages_back_and_they_are_zero_again() -> None:
     assert (reservation.committed, reservation.dirty) == (1 << 16, 1 << 16)
     reservation.trim(1 << 18)
     assert reservation.committed == 1 << 16
-    with Region(reservation, 1 << 20, "", "keep") as a:
+    with Region(reservation, reservation.exporter(), 1 << 20, "", "keep") as a:
         assert not any(a.alloc(1 << 20))
 
 
 @counts_references
-def test_a_lease_is_over_when_nothing_points_in() -> None:
-    """The lease outlives neither the last view nor the first: it ends exactly with the last."""
+def test_memory_is_retired_when_the_last_pin_goes() -> None:
+    """A watch outlives neither the last object that points in, nor ends before it."""
     reservation = Reservation(4096)
     reservation.commit(4096)
-    running, root = lease(ffi.cast("char *", reservation.address), 4096, reservation)
-    assert id(running) in _running
+    root = reservation.exporter().root()
+    assert root is not None
     part = root[3:5]
+    assert reservation.pinned()
+    left = reservation.end([], pinned=True)
+    assert left is not None
     del root
-    assert not running.over
+    assert left() is not None
+    assert not reservation.gone
     del part
-    assert running.over
-    assert id(running) not in _running
-    assert not _ended
+    assert left() is None
+    assert reservation.gone
+    assert not _watching
+    assert not noted
 
 
 @counts_references
@@ -150,29 +156,39 @@ def test_an_interrupted_retirement_is_made_good() -> None:
 
     class Interrupted:
         retired = 0
-        reservation = Reservation(4096)
 
-        def retire(self) -> Interrupted:
+        def retire(self) -> None:
             self.retired += 1
             if self.retired == 1:
                 raise KeyboardInterrupt
-            return self
-
-        def guard(self, views: list[memoryview]) -> None:
-            return None
-
-        def fresh(self) -> Interrupted:
-            return self
 
     owner = Interrupted()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.unraisablehook", lambda _: None)
-        lease(ffi.cast("char *", owner.reservation.address), 4096, owner)
+        watch(ffi.cast("char *", 1), owner)
     assert owner.retired == 1
-    retire_ended()
+    retire_left()
     assert owner.retired == 2
-    retire_ended()
+    retire_left()
     assert owner.retired == 2
+
+
+@counts_references
+def test_a_region_that_died_without_its_end_is_rescued() -> None:
+    """An exception of a signal handler that hits a finalizer is lost, and the end with it: the memory is not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Region, "__del__", lambda _: None)
+        a = bump_region(1 << 20)
+        escaped = a.copy(b"kept")[:]
+        reservation = a._reservation
+        del a
+    assert id(reservation) in in_use
+    rescue()
+    assert id(reservation) not in in_use
+    assert bytes(escaped) == b"kept"
+    assert not reservation.gone
+    del escaped
+    assert reservation.gone
 
 
 def test_a_reset_without_a_fresh_reservation(faulty: FaultyPages) -> None:
