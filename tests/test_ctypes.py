@@ -510,6 +510,21 @@ def test_a_pool_sees_escapes_of_ctypes() -> None:
 
 
 @counts_references
+def test_what_was_fitted_is_in_no_cycle() -> None:
+    """Promise 3: pointers that were stored in a field go by their count, without a garbage collection."""
+    gc.disable()
+    try:
+        with bump_region() as a:
+            c = a.ctypes
+            config = c.new(Config, c.string("x"), c.strings(["y"]), data=c.pointer(a.alloc(8)), point=c.new(Point))
+            c.array(c_char_p, [c.string("z"), c.pointer(a.copy(b"z\0"))])
+            del config
+        assert a.released
+    finally:
+        gc.enable()
+
+
+@counts_references
 def test_types_are_not_kept_alive_by_the_region() -> None:
     """A type made on the fly goes with its objects; what ctypes itself keeps (arrays of it, POINTER) is its own."""
 

@@ -44,7 +44,7 @@ class CType(Protocol):
         ...
 
 
-CDecl: TypeAlias = "str | CType"
+CDecl: TypeAlias = str | CType
 """A declaration in C, such as "point *" or "int[]", or a type as `ffi.typeof` gives it."""
 
 
@@ -77,14 +77,14 @@ _ffi = _cffi_backend.FFI()  # takes the types of every ffi
 _MAX_TYPES = 256
 
 
-_Make: TypeAlias = "Callable[[_cffi_backend.CType, object], CData]"
+if TYPE_CHECKING:
+    _Make: TypeAlias = Callable[[_cffi_backend.CType, object], CData]
 
+    _Maker: TypeAlias = tuple[_Make, memoryview, list[int]]
+    """An allocator of cffi for objects of one alignment, the memory it pins, and [cursor, end] of its last claim."""
 
-_Maker: TypeAlias = "tuple[_Make, memoryview, list[int]]"
-"""An allocator of cffi for objects of one alignment, the memory it pins, and [cursor, end] of its last claim."""
-
-_Entry: TypeAlias = "tuple[_cffi_backend.CType, _Make, int, list[_Maker]]"
-"""What is known of a declaration: type, an allocator for everybody, alignment, and allocators with one user each."""
+    _Entry: TypeAlias = tuple[_cffi_backend.CType, _Make, int, list[_Maker]]
+    """What is known of a declaration: type, an allocator for everybody, alignment, allocators with one user each."""
 
 
 def _maker(region: Region, root: memoryview, align: int) -> _Maker:
@@ -187,7 +187,8 @@ class CffiAllocator:
         root = region._opened()
         ctype = self._type(cdecl)
         align = _align(ctype)
-        entry = ctype, _maker(region, root, align or 1)[0], align or 1, list[_Maker]()
+        spare: list[_Maker] = []
+        entry = ctype, _maker(region, root, align or 1)[0], align or 1, spare
         if align:
             entries = self._entries
             if len(entries) >= _MAX_TYPES:

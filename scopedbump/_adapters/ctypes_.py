@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 
     from scopedbump._region import Region
 
-T = TypeVar("T", bound="_CData")
+    _Facts: TypeAlias = tuple[int, int, Callable[[memoryview, int], Any] | None, bool]
+    """Size, alignment, what makes an object (but a function pointer), whether the type's __init__ is ctypes' own."""
 
-_Facts: TypeAlias = "tuple[int, int, Callable[[memoryview, int], Any] | None, bool]"
-"""Size, alignment, what makes an object (but a function pointer), and whether the type's __init__ is ctypes' own."""
+T = TypeVar("T", bound="_CData")
 
 _MAX_TYPES = 256
 _COUNTED = hasattr(sys, "getrefcount")
@@ -304,7 +304,7 @@ _ITEMS: dict[Any, Any] = {c_char_p: c_char, c_wchar_p: c_wchar}
 def _target(value: Any) -> int:
     """Where a pointer leads to, or anything else lies."""
     if isinstance(value, (ANY_POINTER, c_char_p, c_wchar_p)):
-        return ctypes.cast(value, c_void_p).value or 0
+        return c_void_p.from_buffer(value).value or 0  # a ctypes.cast would put the pointer into a cycle
     return addressof(value)
 
 
