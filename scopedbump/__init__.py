@@ -4,6 +4,9 @@
 everything back. Whatever still points into the region then is either revoked or keeps its memory.
 """
 
+from scopedbump._allocator import Allocator as Allocator
+from scopedbump._allocator import HeapAllocator as HeapAllocator
+from scopedbump._allocator import heap as heap
 from scopedbump._current import current_region as current_region
 from scopedbump._errors import CommitError as CommitError
 from scopedbump._errors import EscapeError as EscapeError
@@ -23,10 +26,12 @@ from scopedbump._region import bump_region as bump_region
 
 __all__ = [
     "DEFAULT_SIZE",
+    "Allocator",
     "CommitError",
     "Escape",
     "EscapeError",
     "EscapeWarning",
+    "HeapAllocator",
     "NoRegionError",
     "PoolStats",
     "Region",
@@ -38,6 +43,7 @@ __all__ = [
     "ScopedBumpError",
     "bump_region",
     "current_region",
+    "heap",
 ]
 
 __version__ = "0.1.0"

@@ -13,10 +13,12 @@ import scopedbump
 
 PUBLIC = {
     "DEFAULT_SIZE",
+    "Allocator",
     "CommitError",
     "Escape",
     "EscapeError",
     "EscapeWarning",
+    "HeapAllocator",
     "NoRegionError",
     "PoolStats",
     "Region",
@@ -28,6 +30,7 @@ PUBLIC = {
     "ScopedBumpError",
     "bump_region",
     "current_region",
+    "heap",
 }
 
 
@@ -51,7 +54,7 @@ def test_a_public_class_or_function_says_where_it_is_found(name: str) -> None:
         assert value.__module__ == "scopedbump"
         assert value.__doc__
     else:
-        assert name in {"DEFAULT_SIZE", "Escape"}
+        assert name in {"DEFAULT_SIZE", "Escape", "heap"}
 
 
 def imported_by(statement: str) -> set[str]:

@@ -1,0 +1,83 @@
+"""What type checkers see of regions, scopes and pools: read by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_type
+
+from scopedbump import (
+    DEFAULT_SIZE,
+    CommitError,
+    EscapeError,
+    EscapeWarning,
+    PoolStats,
+    Region,
+    RegionBusyError,
+    RegionClosedError,
+    RegionFullError,
+    RegionPool,
+    ReserveError,
+    ScopedBumpError,
+    bump_region,
+    current_region,
+)
+
+
+def right() -> None:
+    with bump_region() as a, bump_region(size=1 << 20, name="x", escape="warn") as b:
+        assert_type(a, Region)
+        assert_type(a.alloc(3), memoryview)
+        assert_type(b.alloc(3, 64, zero=False), memoryview)
+        assert_type(a.copy(b"abc"), memoryview)
+        assert_type(a.copy(a.alloc(3), 4), memoryview)
+        assert_type(a.slab(64), Iterator[memoryview])
+        assert_type((a.size, a.used, a.available, a.committed, a.peak), tuple[int, int, int, int, int])
+        assert_type((a.name, a.closed, a.released), tuple[str, bool, bool])
+        assert_type(a.address(a.alloc(3)), int)
+        assert_type(a.alloc(3) in a, bool)
+        assert_type(3 in a, bool)
+        with a.scope(escape="raise") as scope:
+            assert_type(scope, Region)
+        a.reset()
+        a.free(object())
+        with a.as_current():
+            assert_type(current_region(), Region)
+    a.close()
+    with RegionPool(1 << 20, max_idle=2, retain=3, name="x") as pool:
+        assert_type(pool.stats(), PoolStats)
+        with pool.region(escape="keep") as region:
+            assert_type(region, Region)
+    size: int = DEFAULT_SIZE
+    print(size)
+
+
+def errors(full: RegionFullError, reserve: ReserveError, commit: CommitError) -> None:
+    assert_type((full.requested, full.align, full.available, full.size), tuple[int, int, int, int])
+    memory: MemoryError = full
+    system: OSError = reserve
+    memory = commit
+    value: ValueError = RegionClosedError()
+    runtime: RuntimeError = RegionBusyError()
+    buffer: BufferError = EscapeError()
+    roots: list[ScopedBumpError] = [full, reserve, commit, RegionClosedError(), RegionBusyError(), EscapeError()]
+    warning: ResourceWarning = EscapeWarning()
+    print(memory, system, value, runtime, buffer, roots, warning)
+
+
+def wrong(a: Region, pool: RegionPool) -> None:
+    bump_region("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    bump_region(3, "name")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    bump_region(escape="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    a.alloc("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    a.alloc(3, 16, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    a.copy("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    a.slab("64")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    a.size = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    a.other = 3  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    a.address(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool.region("keep")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+    class Derived(Region):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+
+    print(Derived)
