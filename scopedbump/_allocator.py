@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Protocol, final
 
-from scopedbump._layout import checked_align, checked_int
 from scopedbump._exporter import ffi
+from scopedbump._layout import checked_align, checked_int
 
 
 class Allocator(Protocol):

@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import weakref
-from types import TracebackType
-from typing import Protocol
+from _weakref import ref
 
 from scopedbump._errors import RegionBusyError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Protocol
 
-class Lock(Protocol):
-    def __enter__(self) -> object: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
+    class Lock(Protocol):
+        def __enter__(self) -> object: ...
+        def __exit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+        ) -> None: ...
 
 
 class _NoLock:
@@ -54,8 +55,10 @@ def new_lock() -> Lock:
     """The lock of one region."""
     if atomic:
         return _NO_LOCK
-    lock: Lock = threading.RLock()
-    _locks.add(weakref.ref(lock, _locks.discard))
+    from threading import RLock
+
+    lock: Lock = RLock()
+    _locks.add(ref(lock, _locks.discard))
     return lock
 
 
@@ -73,12 +76,12 @@ def alone(lock: Lock) -> None:
         )
 
 
-_locks: set[weakref.ref[Lock]] = set()
+_locks: set[ref[Lock]] = set()
 
 
 def _forked() -> None:
-    for ref in _locks.copy():
-        lock = ref()
+    for kept in _locks.copy():
+        lock = kept()
         if lock is not None and not lock._is_owned():  # type: ignore[attr-defined]  # as threading itself does it
             lock._at_fork_reinit()  # type: ignore[attr-defined]
 

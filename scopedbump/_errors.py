@@ -28,7 +28,7 @@ class RegionClosedError(ScopedBumpError, ValueError):
 
 
 class NoRegionError(ScopedBumpError, LookupError):
-    """There is no current region: the caller is in no request and no `as_current()` block, or in a thread of its own."""
+    """There is no current region: the caller is in no request and no `as_current()` block, or in another thread."""
 
 
 class RegionBusyError(ScopedBumpError, RuntimeError):

@@ -13,20 +13,38 @@ The rules (numbers are those of the promises in the README):
 - That moment can come at any time, in any thread, inside a garbage collection, and while the interpreter shuts down.
   It takes no lock. It is noted in C, so that no exception from a signal handler can lose it, and what was noted is
   retired at once, or, if that was interrupted, by the next `retire_left`.
+
+This and the modules around it import neither typing nor weakref, each of which takes longer than all of scopedbump:
+`TYPE_CHECKING = False` is what type checkers know as True.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from _weakref import ref
 
 import _cffi_backend
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
     from _cffi_backend import CData, buffer
+
+    class Owner(Protocol):
+        """Whoever gets memory back that was left to what pointed in."""
+
+        def retire(self) -> None:
+            """Nothing points in any more. May be called again; must not wait or take a lock."""
+
+    class InUse(Protocol):
+        """What a region uses: a reservation, or (a scope's) the exporter of a part of one."""
+
+        def rescue(self) -> None:
+            """Its region died without its end, because exceptions of signal handlers hit even its finalizer."""
+
 
 ffi = _cffi_backend.FFI()
 
@@ -95,19 +113,12 @@ class _Around:
         """Nothing to do: being let go is what counts."""
 
 
-class Owner(Protocol):
-    """Whoever gets memory back that was left to what pointed in."""
-
-    def retire(self) -> None:
-        """Nothing points in any more. May be called again; must not wait or take a lock."""
-
-
-class Watch(weakref.ref["CData"]):
-    """Waits for the last object that points into memory which was left to it. Calling it gives None when that is gone."""
+class Watch(ref["CData"]):
+    """Waits for the last object that points into memory which was left to it. It gives None when that is gone."""
 
     __slots__ = ("_prompt", "owner")
     __hash__ = object.__hash__  # a weak reference's own hash asks the referent
-    _prompt: weakref.ref[CData]
+    _prompt: ref[CData]
     owner: Owner | None
 
 
@@ -119,7 +130,7 @@ _note = noted.add
 def watch(anchor: CData, owner: Owner) -> Watch:
     """Retire `owner` when the last reference to the anchor is gone, the caller's own included."""
     # Callbacks run in the order of the latest first: the end is noted, then acted upon.
-    prompt = weakref.ref(anchor, retire_left)
+    prompt = ref(anchor, retire_left)
     new = Watch(anchor, _note)
     new._prompt = prompt
     new.owner = owner
@@ -143,13 +154,6 @@ def still_there(left: Callable[[], object] | None) -> bool:
     if sys.implementation.name != "cpython":
         gc.collect()
     return left is not None and left() is not None
-
-
-class InUse(Protocol):
-    """What a region uses: a reservation, or (a scope's) the exporter of a part of one."""
-
-    def rescue(self) -> None:
-        """Its region died without its end, because exceptions of signal handlers hit even its finalizer."""
 
 
 in_use: dict[int, tuple[InUse, Callable[[], object]]] = {}

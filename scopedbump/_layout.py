@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import reprlib
 import sys
-from operator import index
+from _operator import index
 
 ALIGN = 16
 """The default alignment in bytes: what malloc gives, enough for every standard C type and for SSE."""
@@ -61,6 +60,8 @@ def checked_align(value: object) -> int:
 
 
 def _brief(value: object) -> str:
+    import reprlib
+
     # reprlib goes by the bare name of the class, and would take any class of the name "array" for array.array.
     return reprlib.repr(value) if type(value).__module__ == "builtins" else reprlib.aRepr.repr_instance(value, 1)
 

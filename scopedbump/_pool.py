@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, final
 import scopedbump._pages as _pages
 from scopedbump import _views
 from scopedbump._errors import CommitError, RegionClosedError
-from scopedbump._layout import checked_int, round_up
-from scopedbump._region import DEFAULT_SIZE, Escape, Region, checked_escape, checked_name
+from scopedbump._escape import Escape
 from scopedbump._exporter import in_use, rescue
+from scopedbump._layout import checked_int, round_up
+from scopedbump._region import DEFAULT_SIZE, Region, checked_escape, checked_name
 from scopedbump._reservation import Reservation
 
 if TYPE_CHECKING:

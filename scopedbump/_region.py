@@ -18,37 +18,41 @@ The rules (numbers are those of the promises in the README):
 
 from __future__ import annotations
 
-import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from _operator import index
+from _warnings import warn
+from _weakref import ref
 from itertools import islice
-from operator import index
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, TypeAlias, TypeVar, final
 
 from scopedbump import _atomic, _views
-from scopedbump._current import Current
 from scopedbump._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError
+from scopedbump._exporter import Exporter, ffi, in_use, still_there
 from scopedbump._layout import ALIGN, WINDOW, checked_align, checked_int, place, round_up
-from scopedbump._exporter import Exporter, InUse, ffi, in_use, still_there
 from scopedbump._reservation import Reservation
-from scopedbump._slab import chunks
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Final, Literal, NoReturn, Self, TypeVar, final
+
     from typing_extensions import Buffer
 
     from scopedbump._adapters.cffi_ import FFI, CffiAllocator
     from scopedbump._adapters.ctypes_ import CtypesAllocator
     from scopedbump._adapters.numpy_ import NumpyAllocator
+    from scopedbump._current import Current
+    from scopedbump._escape import Escape
+    from scopedbump._exporter import InUse
 
-T = TypeVar("T")
+    T = TypeVar("T")
+else:
+
+    def final(cls):
+        return cls
+
 
 DEFAULT_SIZE: Final = 1 << 30
 """Bytes of address space that a region reserves when no size is given: 1 GiB."""
-
-Escape: TypeAlias = Literal["keep", "warn", "raise"]
-"""What an escape does when its region closes: nothing, an EscapeWarning, or an EscapeError."""
 
 _ZEROS = memoryview(bytes(WINDOW))
 _ALL = slice(None)  # made here: making one is where a garbage collection may come in
@@ -155,9 +159,9 @@ class Region:
         self._sweep_at = _views.SWEEP_AT
         self._sweeps = 0
         self._slabs: dict[int, Callable[[], None]] = {}
-        self._busy: weakref.ref[Region] | Literal["reset"] | None = None
-        self._ticket: weakref.ref[Region] | None = None
-        self._use: tuple[InUse, weakref.ref[Region]] | None = None
+        self._busy: ref[Region] | Literal["reset"] | None = None
+        self._ticket: ref[Region] | None = None
+        self._use: tuple[InUse, ref[Region]] | None = None
         self._escaped = False
         self._left: Callable[[], object] | None = None
         self._ctypes: CtypesAllocator | None = None
@@ -169,7 +173,7 @@ class Region:
         self._root = exporter.root()
         self._done = False
         used = reservation if parent is None else exporter
-        self._use = in_use[id(used)] = (used, weakref.ref(self))
+        self._use = in_use[id(used)] = (used, ref(self))
 
     def _prime(self) -> None:
         """Make the first window ready, as far as it is committed: before anybody else has the region."""
@@ -412,6 +416,8 @@ class Region:
     def _slab(self, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
         """The iterator over what `carve(root, starts)` makes of each chunk. For the adapters too."""
         self._opened()
+        from scopedbump._slab import chunks
+
         return chunks(self, size, align, carve)
 
     # -- scopes, reset, close
@@ -444,7 +450,7 @@ class Region:
             exporter = Exporter(reservation.address + self._offset + start, size, root)
             scope = Region(reservation, exporter, size, self.name, escape, self, self._offset + start)
             del exporter
-            ticket = scope._ticket = weakref.ref(scope)
+            ticket = scope._ticket = ref(scope)
             with self._lock:
                 if not _atomic.atomic:
                     _atomic.alone(self._lock)
@@ -537,7 +543,7 @@ class Region:
         views: list[memoryview] = []
         root = exporter.root()
         used = reservation if self._parent is None else exporter
-        use = (used, weakref.ref(self))
+        use = (used, ref(self))
         key = id(used)
         with self._lock:
             if not _atomic.atomic:
@@ -562,6 +568,8 @@ class Region:
         """
         if self.closed:
             raise self._closed_error()
+        from scopedbump._current import Current
+
         return Current(self)
 
     def close(self) -> None:
@@ -592,7 +600,7 @@ class Region:
         if getattr(self, "_done", True):
             return
         try:
-            warnings.warn(f"{self!r} was lost without being closed", ResourceWarning, stacklevel=1, source=self)
+            warn(f"{self!r} was lost without being closed", ResourceWarning, stacklevel=1, source=self)
         finally:
             self._finish("keep")
 
@@ -611,7 +619,7 @@ class Region:
             )
             if escape == "raise":
                 raise EscapeError(what)
-            warnings.warn(what, EscapeWarning, stacklevel=3)
+            warn(what, EscapeWarning, stacklevel=3)
 
     def _end(self) -> None:
         """The steps of the end, each of which may be repeated."""
@@ -639,7 +647,7 @@ class Region:
         """The scope that is open in this region, the one that is open in that, and so on."""
         scopes: list[Region] = []
         busy = self._busy
-        while isinstance(busy, weakref.ref) and (scope := busy()) is not None:
+        while isinstance(busy, ref) and (scope := busy()) is not None:
             scopes.append(scope)
             busy = scope._busy
         return scopes
@@ -663,8 +671,11 @@ class Region:
     def _revoke(self) -> None:
         """Release every view that was handed out; those with something made from them pin."""
         while self._slabs:
-            with suppress(KeyError):  # a close in another thread was faster
-                self._slabs.popitem()[1]()
+            try:
+                clear = self._slabs.popitem()[1]
+            except KeyError:  # a close in another thread was faster
+                break
+            clear()
         if self._views:
             _views.revoke(self._views)
         self._ctypes = self._numpy = self._cffi = None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-import scopedbump._pages as _pages
 from scopedbump._atomic import new_lock
 from scopedbump._errors import CommitError, ReserveError
-from scopedbump._exporter import Exporter, Owner, in_use, noted, rescue, retire_left
+from scopedbump._exporter import Exporter, in_use, noted, rescue, retire_left
 from scopedbump._layout import commit_target, round_up
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scopedbump._exporter import Owner
     from scopedbump._pages import Pages
 
 
@@ -50,6 +51,8 @@ class Reservation:
             retire_left()
             _release_refused()
         _rescue_some()
+        from scopedbump import _pages  # the first time now, and not when scopedbump is imported
+
         self._pages: Pages = _pages.system_pages
         self._lock = new_lock()
         self._length = round_up(size, self._pages.granularity)

@@ -7,9 +7,11 @@ Without (PyPy) it holds weak references to them.
 from __future__ import annotations
 
 import sys
-import weakref
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from _weakref import ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SWEEP_AT = 256
 """How long the list is when it is first swept; after that, twice as long as what was alive."""
@@ -35,13 +37,13 @@ if TYPE_CHECKING or hasattr(sys, "getrefcount"):
 else:
 
     def track(views, new):
-        views.extend(map(weakref.ref, new))
+        views.extend(map(ref, new))
 
     def alive(views):
-        return [ref for ref in views if ref() is not None]
+        return [kept for kept in views if kept() is not None]
 
     def _views(views):
-        return (view for ref in views if (view := ref()) is not None)
+        return (view for kept in views if (view := kept()) is not None)
 
 
 def revoke(views: list[memoryview]) -> None:
@@ -53,7 +55,7 @@ def revoke(views: list[memoryview]) -> None:
             continue
 
 
-class _Guard(weakref.ref[memoryview]):
+class _Guard(ref[memoryview]):
     """Holds `what` until a view is gone, and is let go of in C: no exception of a signal handler can come between."""
 
     __slots__ = ("what",)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
 from scopedbump._current import Current
+from scopedbump._escape import Escape
 from scopedbump._pool import RegionPool, checked_pool
-from scopedbump._region import Escape, Region, checked_escape
+from scopedbump._region import Region, checked_escape
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

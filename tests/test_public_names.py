@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from types import ModuleType
 
 import pytest
 
@@ -38,12 +37,10 @@ def test_the_public_names_are_these() -> None:
     """`__all__`, and what `dir` shows without an underscore, are the pinned list; new names are added knowingly."""
     assert set(scopedbump.__all__) == PUBLIC
     assert len(scopedbump.__all__) == len(PUBLIC)
-    shown = {
-        name
-        for name, value in vars(scopedbump).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
-    }
-    assert shown == PUBLIC
+    assert {name for name in dir(scopedbump) if not name.startswith("_")} == PUBLIC
+    assert all(getattr(scopedbump, name) is not None for name in PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        scopedbump.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
@@ -64,19 +61,26 @@ def imported_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_importing_pulls_in_nothing_heavy() -> None:
-    """Importing scopedbump imports neither NumPy nor pycparser nor asyncio, nor cffi's own Python part."""
-    modules = imported_by("import scopedbump")
-    assert "scopedbump._region" in modules
+def test_importing_pulls_in_nothing() -> None:
+    """Importing scopedbump imports nothing else; it is there when it is used."""
+    assert imported_by("import scopedbump") == {"scopedbump"}
+
+
+def test_the_region_pulls_in_nothing_heavy() -> None:
+    """The region needs cffi's module in C, and none of what is slow to import."""
+    modules = imported_by("from scopedbump import bump_region")
+    assert {"scopedbump._region", "_cffi_backend"} <= modules
     assert not {name for name in modules if name.startswith("scopedbump._adapters.")}
     assert not modules & {"numpy", "pycparser", "asyncio", "cffi", "ctypes", "typing_extensions", "inspect", "logging"}
+    if sys.implementation.name == "cpython" and "typing" not in imported_by("import _cffi_backend"):
+        assert not modules & {"typing", "collections", "functools", "weakref", "threading", "warnings", "mmap"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
 def test_importing_maps_nothing() -> None:
     """Importing scopedbump reserves no address space: no mapping without a file and without access is added."""
     code = """
-import _cffi_backend, contextlib, enum, mmap, reprlib, threading, typing, warnings, weakref
+import _cffi_backend
 
 def reserved():
     with open("/proc/self/maps") as maps:
@@ -84,9 +88,9 @@ def reserved():
     return {fields[0] for fields in lines if fields[1] == "---p" and len(fields) == 5}
 
 before = reserved()
-import scopedbump
+from scopedbump import RegionPool, bump_region
 assert reserved() <= before, reserved() - before
-with scopedbump.bump_region(1 << 40):
+with bump_region(1 << 40):
     assert not reserved() <= before, "the test would not see a reservation"
 """
     subprocess.run([sys.executable, "-X", "faulthandler", "-c", code], check=True)

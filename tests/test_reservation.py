@@ -44,7 +44,7 @@ def program(regions: list[Region]) -> None:
 
 @counts_references
 def test_every_refusal_of_the_system_in_turn(faulty: FaultyPages) -> None:
-    """Promises 5 and 8: the N-th call is refused, for every N: the error is right, nothing leaks, a second try works."""
+    """Promises 5 and 8: the N-th call is refused, for every N: the error is right, nothing leaks, another try works."""
     program([])
     calls = list(faulty.calls)
     assert {"reserve", "commit", "release"} <= set(calls)

@@ -182,6 +182,7 @@ _numbers = itertools.count()
 _slots: dict[int, _Slot] = {}
 _ours: dict[int, _Slot] = {}
 _used: deque[_Slot] = deque()
+_TRIES = (1, 2, 3)
 
 
 def enter(server: Server) -> tuple[contextvars.Token[Server | None], object]:
@@ -205,10 +206,10 @@ def restore(before: object) -> None:
 
 def _next_slot() -> _Slot:
     """A slot that nothing refers to; who gives it to NumPy puts it back into `_used`."""
-    for _ in range(min(len(_used), 3)):
+    for _ in _TRIES:
         try:
             slot = _used.popleft()
-        except IndexError:  # another thread was faster
+        except IndexError:
             break
         if sys.getrefcount(slot.capsule) == _ALONE:
             return slot
