@@ -509,6 +509,16 @@ def test_a_pool_sees_escapes_of_ctypes() -> None:
         collect()
 
 
+def test_a_field_that_is_assigned_later_takes_a_pointer_made_here() -> None:
+    """Assigning is ctypes' own: it takes no array for a `char *`, but a c_char_p that leads into the region."""
+    with bump_region() as a:
+        c = a.ctypes
+        config = c.new(Config)
+        config.name = c.new(c_char_p, c.string("later"))
+        gc.collect()
+        assert config.name == b"later"
+
+
 @counts_references
 def test_what_was_fitted_is_in_no_cycle() -> None:
     """Promise 3: pointers that were stored in a field go by their count, without a garbage collection."""
