@@ -54,6 +54,7 @@ def test_arrays_are_as_numpys_own_but_for_where_they_lie(shape: Any, dtype: Any,
             )
             assert array.nbytes == 0 or array.ctypes.data in a
             if make == a.numpy.zeros:
+                assert array.base is not None
                 assert bytes(array.base) == bytes(array.nbytes)
             array[...] = other
         del array, other
@@ -144,7 +145,7 @@ def test_copy_keeps_the_layout_as_numpy_does(data: st.DataObject) -> None:
     source = source[tuple(slice(None, None, data.draw(st.sampled_from([1, 2, -1, -2]))) for _ in shape)]
     if data.draw(st.booleans()):
         source = np.broadcast_to(source, (2, *source.shape))
-    order = data.draw(st.sampled_from("KACF"))
+    order: Any = data.draw(st.sampled_from("KACF"))
     with bump_region(1 << 20) as a:
         mine, numpys = a.numpy.copy(source, order), np.copy(source, order)
         assert mine.strides == numpys.strides or mine.size == 0
@@ -225,6 +226,7 @@ def test_without_numpy_the_attribute_names_the_command() -> None:
     )
 
 
+@pytest.mark.long
 def test_type_checkers_see_the_item_type(tmp_path: Any) -> None:
     """Promise 12: mypy infers NDArray[np.float32] from dtype=np.float32, and rejects what is none of the orders."""
     pytest.importorskip("mypy", reason="mypy is not installed")

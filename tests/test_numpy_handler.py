@@ -26,7 +26,8 @@ if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", l
 from scopedbump._adapters import _numpy_memory as memory  # noqa: E402
 
 umath = memory._umath
-BIG = 10_000  # items of 8 bytes: above the default of min_bytes
+BIG = 10_000  # items of 8 bytes
+LEAST = 1 << 16
 
 
 def allocator(array: Any = None) -> str:
@@ -78,7 +79,7 @@ def test_zeros_are_zero_in_memory_used_before() -> None:
 
 def test_a_freed_block_serves_the_next_of_its_size() -> None:
     """A loop of temporaries stays in a few blocks, and the cursor does not move with it."""
-    with bump_region(1 << 24) as a, a.numpy.handler() as h:
+    with bump_region(1 << 24) as a, a.numpy.handler(LEAST) as h:
         x = np.ones(BIG)
         for _ in range(3):
             x = x * 2 - x
@@ -90,7 +91,7 @@ def test_a_freed_block_serves_the_next_of_its_size() -> None:
 
 def test_an_array_that_outlives_the_region_keeps_its_content() -> None:
     """Promise 4: the memory stays with the last array made under the handler, or view of one, and goes with it."""
-    with bump_region() as a, a.numpy.handler():
+    with bump_region() as a, a.numpy.handler(LEAST):
         x = np.arange(BIG)
         y = x * 2
     assert a.closed and not a.released
@@ -105,10 +106,10 @@ def test_an_array_that_outlives_the_region_keeps_its_content() -> None:
 def test_an_array_that_outlives_its_lease_in_a_pool_is_left_alone() -> None:
     """Promise 4: the reservation comes back to the pool when the array has died, not before."""
     with RegionPool(1 << 24) as pool:
-        with pool.region() as a, a.numpy.handler():
+        with pool.region() as a, a.numpy.handler(LEAST):
             x = np.arange(BIG)
         for _ in range(3):
-            with pool.region() as b, b.numpy.handler():
+            with pool.region() as b, b.numpy.handler(LEAST):
                 y = np.full(BIG, -1)
                 assert y.ctypes.data != x.ctypes.data
                 del y
@@ -119,7 +120,7 @@ def test_an_array_that_outlives_its_lease_in_a_pool_is_left_alone() -> None:
 
 def test_full_closed_busy_and_reset_regions_hand_on() -> None:
     """NumPy never fails for the region's sake: its default takes over, and the region comes back when it can."""
-    with bump_region(1 << 20) as a, a.numpy.handler() as h:
+    with bump_region(1 << 20) as a, a.numpy.handler(LEAST) as h:
         big = np.ones(1 << 18)
         assert h.served_blocks == 0 and h.passed_blocks >= 1
         fits = np.ones(BIG)
@@ -148,7 +149,7 @@ def test_exceptions_on_their_way_survive_the_arrays_that_they_free() -> None:
 
     def broken() -> Any:
         x = np.ones(BIG)
-        return (x * 2) + undefined  # type: ignore[name-defined]  # noqa: F821  # that is what is tested
+        return (x * 2) + undefined  # type: ignore[name-defined]  # that is what is tested
 
     with bump_region(1 << 24) as a:
         for least in (0, 1 << 30):
@@ -207,7 +208,7 @@ def test_copies_views_pickles_files_and_out() -> None:
 
 def test_arrays_die_in_other_threads() -> None:
     """An array may be freed anywhere, any time: its memory goes with it."""
-    with bump_region(1 << 24) as a, a.numpy.handler():
+    with bump_region(1 << 24) as a, a.numpy.handler(LEAST):
         box = [np.arange(BIG) for _ in range(20)]
     threads = [threading.Thread(target=lambda: [box.pop() for _ in range(5)] and None) for _ in range(4)]
     for thread in threads:
@@ -220,11 +221,11 @@ def test_arrays_die_in_other_threads() -> None:
 def test_nested_handlers_serve_in_turn() -> None:
     """The inner region serves in the inner body; then it is the outer's turn again."""
     with bump_region() as a, bump_region() as b:
-        with a.numpy.handler() as outer:
+        with a.numpy.handler(LEAST) as outer:
             first = np.ones(BIG)
-            with b.numpy.handler() as inner:
+            with b.numpy.handler(LEAST) as inner:
                 second = np.ones(BIG)
-                with a.numpy.handler():
+                with a.numpy.handler(LEAST):
                     third = np.ones(BIG)
             fourth = np.ones(BIG)
         assert first.ctypes.data in a and second.ctypes.data in b and third.ctypes.data in a
@@ -236,7 +237,7 @@ def test_nested_handlers_serve_in_turn() -> None:
 def test_leaving_in_the_wrong_order_changes_nothing() -> None:
     """The error leaves NumPy as it was, and the right order works afterwards."""
     with bump_region() as a:
-        outer, inner = a.numpy.handler(), a.numpy.handler()
+        outer, inner = a.numpy.handler(LEAST), a.numpy.handler(LEAST)
         outer.__enter__()
         inner.__enter__()
         with pytest.raises(RuntimeError, match="leave what was entered later first"):
@@ -257,12 +258,12 @@ def test_leaving_in_the_wrong_order_changes_nothing() -> None:
 def test_leaving_in_another_context_changes_nothing() -> None:
     """A handler belongs to the context that entered it."""
     with bump_region() as a:
-        h = a.numpy.handler()
+        h = a.numpy.handler(LEAST)
         with pytest.raises(RuntimeError, match="leave what was entered later"):
             contextvars.Context().run(
                 lambda: (h.__enter__() and None) or contextvars.Context().run(h.__exit__, None, None, None)
             )
-        h = a.numpy.handler()
+        h = a.numpy.handler(LEAST)
         with h:
             with pytest.raises(RuntimeError, match="only once"):
                 h.__enter__()
@@ -274,7 +275,7 @@ def test_leaving_in_another_context_changes_nothing() -> None:
 def test_another_librarys_handler_is_respected() -> None:
     """With a foreign handler on top, leaving is an error; when it has gone, all is well."""
     with bump_region() as a:
-        h = a.numpy.handler()
+        h = a.numpy.handler(LEAST)
         h.__enter__()
         ours = memory._set_handler(memory._default_capsule)
         with pytest.raises(RuntimeError, match="entered later"):
@@ -293,7 +294,7 @@ def test_threads_and_tasks_have_what_their_context_has() -> None:
         where[name] = np.ones(BIG).ctypes.data in region
 
     async def own(region: Region) -> bool:
-        with region.numpy.handler():
+        with region.numpy.handler(LEAST):
             for _ in range(5):
                 await asyncio.sleep(0)
                 if np.ones(BIG).ctypes.data not in region:
@@ -303,10 +304,10 @@ def test_threads_and_tasks_have_what_their_context_has() -> None:
     async def main(region: Region) -> None:
         await asyncio.to_thread(look, "to_thread", region)
         with bump_region() as b, bump_region() as c:
-            assert await asyncio.gather(own(b), own(c), own(region)) == [True] * 3
+            assert await asyncio.gather(own(b), own(c), own(region)) == [True, True, True]
         look("after tasks", region)
 
-    with bump_region() as a, a.numpy.handler():
+    with bump_region() as a, a.numpy.handler(LEAST):
         thread = threading.Thread(target=look, args=("thread", a))
         thread.start()
         thread.join()
@@ -318,7 +319,7 @@ def test_threads_and_tasks_have_what_their_context_has() -> None:
 def test_a_task_that_outlives_the_handler_gets_numpys_default() -> None:
     """What inherited the handler is served by the region no longer, and its arrays are right."""
     with bump_region() as a:
-        with a.numpy.handler():
+        with a.numpy.handler(LEAST):
             late = contextvars.copy_context()
             early = late.run(np.ones, BIG)
             assert early.ctypes.data in a
@@ -429,10 +430,10 @@ def test_a_fork_has_a_copy() -> None:
     """Promise 10: the child goes on with its own copy, and the parent keeps what the child closes."""
     run_script(
         """
-        import os, warnings
+        import os
         import numpy as np
         from scopedbump import bump_region
-        with bump_region() as a, a.numpy.handler():
+        with bump_region() as a, a.numpy.handler(1 << 16):
             x = np.arange(10_000)
             child = os.fork()
             if not child:
