@@ -69,24 +69,25 @@ class PoolStats(NamedTuple):
 class _Turn:
     """What memory is left to when something of a pool's region is left: lives as long as anything of it does."""
 
-    __slots__ = ("__weakref__", "_reservation")
+    __slots__ = ("__weakref__", "_reservation", "begun")
 
     def __init__(self, reservation: _PooledReservation) -> None:
         self._reservation = reservation
+        self.begun = False  # one that is lost before says nothing of the memory
 
     def retire(self) -> None:
         """Nothing to do: being let go is what counts, and views may still hold on."""
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # When the interpreter shuts down the process gives all back in a moment.
-        if not is_finalizing():
+        if self.begun and not is_finalizing():
             self._reservation.stock.take_back(self._reservation)
 
 
 class _PooledReservation(Reservation):
     """A reservation that goes back to its stock."""
 
-    __slots__ = ("__weakref__", "_former", "me", "open", "stock")
+    __slots__ = ("__weakref__", "_former", "_turn", "me", "open", "stock")
 
     def __init__(self, stock: _Stock) -> None:
         super().__init__(stock.size)
@@ -94,27 +95,37 @@ class _PooledReservation(Reservation):
         self.me = weakref.ref(self)
         self.open = False
         self._former: list[weakref.ref[memoryview]] = []  # views from before a reset, or of a scope
+        self._turn: _Turn | None = None  # while the end of the region is under way: an interruption must not end it
 
     def end(self, views: list[memoryview], pinned: bool) -> Callable[[], object] | None:
         self.open = False
         held = _views.alive(views) if views else []
         if self._former:
-            held += [view for ref in self._former if (view := ref()) is not None]
-        self._former.clear()
-        if not held and not pinned:
+            _views.track(held, [view for ref in self._former if (view := ref()) is not None])
+        turn = self._turn
+        if turn is not None:  # interrupted before: what pointed in may be out of sight
+            pinned = True
+        elif held or pinned:
+            turn = _Turn(self)
+            self._turn = turn
+            turn.begun = True
+        else:
             in_use.pop(id(self), None)
+            self._former.clear()
             self.stock.take_back(self)
             return None
-        turn = _Turn(self)
         _views.outlast(held, turn)
         if pinned:
             self.leave(turn)
+        left = weakref.ref(turn)
+        self._former.clear()
         in_use.pop(id(self), None)
-        return weakref.ref(turn)
+        self._turn = None
+        return left
 
     def outlive(self, views: list[memoryview]) -> None:
         if views:
-            self._former += map(weakref.ref, _views.alive(views))
+            self._former += map(weakref.ref, _views._views(_views.alive(views)))
 
     def fresh(self) -> Reservation:
         return self.stock.lease()
