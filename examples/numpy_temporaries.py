@@ -16,11 +16,6 @@ from numpy.typing import NDArray
 
 from scopedbump import RegionPool
 
-try:
-    from resource import RUSAGE_SELF, getrusage
-except ImportError:  # Windows has no such counter
-    RUSAGE_SELF = None  # type: ignore[assignment]  # asked for below
-
 Field = NDArray[np.float64]
 
 
@@ -47,7 +42,11 @@ def run(side: int, steps: int) -> Field:
 
 def faults() -> int:
     """Page faults of this process so far."""
-    return 0 if RUSAGE_SELF is None else getrusage(RUSAGE_SELF).ru_minflt
+    if sys.platform == "win32":  # it has no such counter
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def measure(what: str, work: Callable[[], Field]) -> tuple[float, Field]:

@@ -329,7 +329,7 @@ def _mend(_: type[BaseException], error: BaseException, trace: TracebackType | N
         once = [error.with_traceback(None)]  # its frames hold blocks
 
         class Again(BaseException):
-            def __new__(cls) -> Any:
+            def __new__(cls, *_: object) -> Any:
                 return once.pop()  # the interpreter takes what it gets here for the exception
 
         # By unpacking: after a call it would be raised here.

@@ -210,7 +210,7 @@ NumpyAllocator.__module__ = "scopedbump"
 def _checked(shape: ShapeLike, dtype: DTypeLike | None, order: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype as NumPy understands them, or NumPy's own errors; nothing is taken for them."""
     items = np.empty(0, dtype)
-    dims = np.empty(shape, [], order)  # type: ignore[call-overload]  # whatever is wrong with it, NumPy says so
+    dims: NDArray[Any] = np.empty(shape, [], order)  # type: ignore[call-overload]  # whatever is wrong with it, NumPy says so
     made = items.dtype
     if made.hasobject:
         raise TypeError(
