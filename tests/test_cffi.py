@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, bump_region
-from support import collect, counts_references
+from support import collect, counts_references, run_script
 
 cffi: Any = pytest.importorskip("cffi", reason="in-line ffi objects need the whole of cffi")
 
@@ -458,3 +458,41 @@ def test_a_type_that_is_declared_later_is_seen() -> None:
         mine.cdef("struct late { double d; };")
         c.new("char *")
         assert place(mine, c.new("struct late *", (1.5,))) % 8 == 0
+
+
+@pytest.mark.parametrize("make", ["new", "string", "strings", "pointer"])
+def test_what_is_made_may_end_in_a_dead_cycle(make: str) -> None:
+    """`ffi.from_buffer` of a memoryview crashes the collector of CPython before 3.13 there; nothing made here does."""
+    run_script(
+        """
+        import gc, sys
+        import cffi
+        from scopedbump import bump_region
+
+        ffi = cffi.FFI()
+        ffi.cdef("typedef struct { int x, y; } point;")
+
+        class Node:
+            def __del__(self):
+                assert ffi.buffer(self.made)[:] is not None
+
+        for _ in range(30):
+            node = Node()
+            with bump_region() as a:
+                c = a.cffi(ffi)
+                if sys.argv[1] == "new":
+                    node.made = c.new("point *")
+                elif sys.argv[1] == "string":
+                    node.made = c.string("text")
+                elif sys.argv[1] == "strings":
+                    node.made = c.strings(["text"])
+                else:
+                    node.made = c.pointer(a.alloc(8), "point *")
+            node.me = node
+            del node, c
+            gc.collect()
+            gc.collect()
+            assert a.released
+        """,
+        make,
+    )

@@ -236,7 +236,8 @@ class CffiAllocator:
         texts = encoded_all(items)
         ctype = self._type("char *[]")
         root, start = put_strings(self._region, texts)
-        return _ffi.from_buffer(ctype, root[start : start + POINTER_SIZE * (len(texts) + 1)])
+        address = self._region._reservation.address + self._region._offset + start
+        return _pinning(ctype, address, POINTER_SIZE * (len(texts) + 1), root)
 
     def pointer(self, view: Buffer, cdecl: CDecl = "char *", /) -> CData:
         """Make a pointer to a view that lies in this region.
@@ -255,10 +256,13 @@ class CffiAllocator:
             is revoked at the end.
         """
         ctype = self._type(cdecl)
-        self._region.address(view)
-        if ctype.kind == "pointer" and memoryview(view).nbytes < _size(ctype.item):
+        root = self._region._opened()
+        address = self._region.address(view)
+        size = memoryview(view).nbytes
+        if ctype.kind == "pointer" and size < _size(ctype.item):
             raise ValueError(f"{_size(ctype.item)} bytes are needed behind a {ctype.cname!r}, not {view!r}")
-        return _ffi.from_buffer(ctype, view, require_writable=True)
+        _ffi.from_buffer(ctype, view, require_writable=True)  # for its errors, and no more
+        return _pinning(ctype, address, size, root)
 
     def slab(self, cdecl: CDecl, /) -> Iterator[CData]:
         """Raw: an endless iterator of pointers that keep nothing alive, the fastest way to make many objects.
@@ -286,6 +290,19 @@ class CffiAllocator:
             return [first + index for index in range(len(starts))]
 
         return region._slab(size, _ffi.alignof(ctype.item), carve)
+
+
+def _pinning(ctype: _cffi_backend.CType, address: int, size: int, root: memoryview) -> CData:
+    """A pointer or array of this type at an address, that refers to root by its destructor.
+
+    Not `from_buffer` of a memoryview: in a dead cycle that crashes the collector of CPython before 3.13.
+    """
+    let_go = (root,).__ne__
+    start = _ffi.cast("char *", address)
+    if ctype.kind == "array":
+        length = size // _ffi.sizeof(ctype.item) if ctype.length is None else None
+        return cast("_Make", _ffi.new_allocator(lambda _: start, let_go, False))(ctype, length)
+    return _ffi.gc(_ffi.cast(ctype, start), let_go)
 
 
 def _align(ctype: _cffi_backend.CType) -> int:
