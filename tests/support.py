@@ -1,4 +1,4 @@
-"""What several test files need: the process's mappings, scripts in a process of their own, a page source that refuses."""
+"""What several test files need: the mappings, scripts in a process of their own, a page source that refuses."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pytest
+
 import scopedbump
 from scopedbump import _atomic, _pages, _reservation, bump_region
 from scopedbump._pages import Pages

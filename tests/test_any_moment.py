@@ -1,4 +1,4 @@
-"""Promise 9, any moment: handlers, finalizers and collector callbacks that work on the very region that they interrupt."""
+"""Promise 9, any moment: handlers, finalizers and collector callbacks that use the very region that they interrupt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from itertools import islice
 
 import pytest
-from support_stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 
 from scopedbump import (
     Region,
@@ -22,6 +21,7 @@ from scopedbump import (
     _atomic,
     bump_region,
 )
+from support_stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 
 REFUSALS = (RegionBusyError, RegionClosedError, RegionFullError)
 
@@ -248,7 +248,7 @@ def storm(kind: str, build: str, seconds: float) -> None:
                 Finalized()
             elif kind == "weakref":
                 watched = Watched()
-                keep[:] = keep[-50:] + [weakref.ref(watched, interrupt)]
+                keep[:] = [*keep[-50:], weakref.ref(watched, interrupt)]
                 del watched
             try:
                 (small, aligned, large, carve, scope, sweep, copy)[rounds % 7](a, blocks)

@@ -17,7 +17,9 @@ from scopedbump import Region, RegionClosedError, RegionFullError, _atomic, bump
 BREAKS = ("CALL", "JUMP_BACKWARD", "RESUME", "FOR_ITER", "SEND", "YIELD", "IMPORT", "BUILD_", "WITH")
 
 
-def stretch(code: CodeType, first: Callable[[dis.Instruction], bool], last: Callable[[dis.Instruction], bool]) -> list[str]:
+def stretch(
+    code: CodeType, first: Callable[[dis.Instruction], bool], last: Callable[[dis.Instruction], bool]
+) -> list[str]:
     """The names of the byte codes from the first that fits to the last that does, in the order of the code."""
     instructions = list(dis.get_instructions(code))
     begin = next(n for n, i in enumerate(instructions) if first(i))

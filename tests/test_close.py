@@ -7,12 +7,16 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from scopedbump import EscapeError, EscapeWarning, RegionClosedError, bump_region
 from scopedbump._exporter import ffi
 from support import collect, counts_references, mapped, needs_maps, run_script
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 @needs_maps
@@ -77,7 +81,7 @@ def content(escaped: object) -> bytes:
         escaped = escaped.contents
     if isinstance(escaped, ffi.CData):
         escaped = ffi.buffer(escaped)
-    return bytes(escaped)  # type: ignore[call-overload]  # each of them has a buffer
+    return bytes(cast("Buffer", escaped))
 
 
 @pytest.mark.parametrize("escape", ESCAPES)
@@ -126,7 +130,7 @@ def test_escapes_are_told_apart_from_revoked_views(escape: Callable[[memoryview]
 def test_the_exception_on_its_way_is_never_replaced() -> None:
     """Promise 5: neither an escape nor a warning that is an error masks what leaves the block."""
     for kind in ("raise", "warn", "keep"):
-        with pytest.raises(KeyError, match="mine"), bump_region(escape=kind) as a:  # type: ignore[arg-type]
+        with pytest.raises(KeyError, match="mine"), bump_region(escape=kind) as a:
             escaped = a.alloc(10)[:]
             raise KeyError("mine")
         assert a.closed

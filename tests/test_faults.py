@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support_stress import in_process
 
 from scopedbump import CommitError, Region, RegionPool, ReserveError, ScopedBumpError, bump_region
+from support_stress import in_process
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the limits of Linux are meant")
 root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root may set this")

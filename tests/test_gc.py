@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
+from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
 
 import pytest
-from support_stress import CPYTHON, both_builds, choose_build, in_process, ledger, run_threads
 
 from scopedbump import Region, RegionPool, bump_region
+from support_stress import CPYTHON, both_builds, choose_build, in_process, ledger, run_threads
 
 MARK = bytes(range(256)) * 16
 
@@ -86,9 +88,7 @@ def dead_cycles(build: str) -> None:
     pool.close()
 
 
-def ledger_or_pool(turn: int):  # noqa: ANN201  # a context manager
-    from contextlib import nullcontext
-
+def ledger_or_pool(turn: int) -> AbstractContextManager[object]:
     return nullcontext() if turn % 3 == 1 or not CPYTHON else ledger()
 
 
@@ -114,7 +114,7 @@ SHUTDOWN = {
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
 @pytest.mark.parametrize("where", SHUTDOWN)
 def test_escapes_at_the_end_of_the_interpreter(where: str, closed: bool) -> None:
-    """Promise 4: finalizers that read through escapes while modules are torn down; nothing is printed, nothing crashes."""
+    """Promise 4: finalizers that read through escapes while modules are torn down; nothing is said, nothing crashes."""
     in_process(__file__, "shut_down", where, closed)
 
 
@@ -130,7 +130,7 @@ MARKED = [*map(Reader, escapes(s)), *map(Reader, escapes(b)), a.slab if False el
 {"s.close(); a.close(); b.close()" if closed else ""}
 {SHUTDOWN[where]}
 """
-    exec(compile(code, "<shutdown>", "exec"), sys.modules["__main__"].__dict__)  # noqa: S102
+    exec(compile(code, "<shutdown>", "exec"), sys.modules["__main__"].__dict__)
 
 
 def many_scopes(build: str) -> None:
@@ -140,7 +140,8 @@ def many_scopes(build: str) -> None:
         with ledger():
             a = bump_region(1 << 26)
             scopes = [a]
-            pins = []
+            pins: list[memoryview] = []
+            pin: memoryview | None = None
             for number in range(3000):
                 scopes.append(scopes[-1].scope())
                 if turn % 2:
@@ -169,6 +170,7 @@ def near_the_recursion_limit(build: str) -> None:
     for room in range(1, 40):
         with ledger():
             regions: list[Region] = []
+            region: Region | None
 
             def descend(left: int, regions: list[Region] = regions) -> None:
                 if left:
@@ -184,7 +186,7 @@ def near_the_recursion_limit(build: str) -> None:
 
             sys.setrecursionlimit(300)
             depth = 0
-            frame = sys._getframe()
+            frame: FrameType | None = sys._getframe()
             while frame is not None:
                 depth, frame = depth + 1, frame.f_back
             try:
@@ -197,7 +199,7 @@ def near_the_recursion_limit(build: str) -> None:
                 region.close()
                 region._check()
             regions.clear()
-            region = None  # type: ignore[assignment]
+            region = None
             del descend
 
 
@@ -240,7 +242,7 @@ def test_a_scope_in_a_cycle_keeps_its_parent_busy_until_it_is_collected() -> Non
     gc.disable()
     try:
         with bump_region(1 << 20) as a:
-            with pytest.warns(ResourceWarning):  # noqa: PT031
+            with pytest.warns(ResourceWarning):
                 s = a.scope()
                 cycle: list[object] = [s]
                 cycle.append(cycle)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from itertools import islice
 
 import pytest
-from support_stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 
 from scopedbump import Region, RegionPool, bump_region
+from support_stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 
 pytestmark = needs_cpython
 
@@ -239,7 +239,7 @@ def interrupt(scenario: str, error: type[BaseException], number: int) -> Moment:
 def interrupt_everywhere(scenario: str, error: str, build: str, first: int = 0, most: int = 100_000) -> None:
     choose_build(build)
     warnings.simplefilter("ignore")
-    ignored: list[BaseException] = []
+    ignored: list[type[BaseException]] = []
     sys.unraisablehook = lambda what: ignored.append(what.exc_type)  # a callback was hit, which can't pass it on
     kind = {"KeyboardInterrupt": KeyboardInterrupt, "MemoryError": MemoryError}[error]
     gc.disable()  # settle() runs it, at a known place
@@ -252,7 +252,9 @@ def interrupt_everywhere(scenario: str, error: str, build: str, first: int = 0, 
             if not moment.happened:
                 break
         except BaseException:
-            print(f"at {moment.place}: interrupt_everywhere({scenario!r}, {error!r}, {build!r}, {number}, {number + 1})")
+            print(
+                f"at {moment.place}: interrupt_everywhere({scenario!r}, {error!r}, {build!r}, {number}, {number + 1})"
+            )
             raise
     assert all(issubclass(one, kind) for one in ignored), ignored
     print(number - first)

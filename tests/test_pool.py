@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 import scopedbump._pages as _pages
 from scopedbump import EscapeError, EscapeWarning, PoolStats, Region, RegionClosedError, RegionPool, ReserveError
-from support import FaultyPages, collect, counts_references, mapped, needs_maps
-
 from scopedbump._layout import WINDOW
+from support import FaultyPages, collect, counts_references, mapped, needs_maps
 
 PAGE = _pages.system_pages.page_size
 MIB = 1 << 20

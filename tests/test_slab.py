@@ -34,7 +34,7 @@ def test_a_slab_uses_a_small_region_to_the_end() -> None:
     """Promise 8: chunks shrink to what fits; then RegionFullError, and the rest goes on being served."""
     with bump_region(1000) as a:
         blocks = a.slab(32)
-        taken = []
+        taken: list[memoryview] = []
         with pytest.raises(RegionFullError):
             taken.extend(blocks)
         assert a.used == 31 * 32

@@ -1,4 +1,4 @@
-"""Promise 9, any thread: hammers with the shortest switch interval, on an ordinary build and with the lock of others."""
+"""Promise 9, any thread: hammers with the shortest switch interval, on this build and with the lock of others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice, pairwise
 
 import pytest
-from support_stress import both_builds, choose_build, in_process, ledger, run_threads
 
-from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, _atomic, _views, bump_region
+from scopedbump import (
+    Region,
+    RegionBusyError,
+    RegionClosedError,
+    RegionFullError,
+    RegionPool,
+    _atomic,
+    _views,
+    bump_region,
+)
+from support_stress import both_builds, choose_build, in_process, ledger, run_threads
 
 OVER = (RegionClosedError, RegionBusyError, RegionFullError)
 
@@ -223,12 +232,12 @@ def shared_slab(build: str) -> None:
         run_threads(*[lambda n=n: body(n) for n in range(3)])
         addresses = sorted(address for mine in taken for address in mine)
         assert len(addresses) == 45_000
-        assert all(after - before >= 48 for before, after in zip(addresses, addresses[1:], strict=False))
+        assert all(after - before >= 48 for before, after in pairwise(addresses))
     with bump_region(1 << 16) as a:  # and up to the end, where the iterator breaks off in one thread after the other
         blocks = a.slab(48)
 
         def exhaust() -> None:
-            with pytest.raises((RegionFullError, StopIteration)):  # noqa: PT012
+            with pytest.raises((RegionFullError, StopIteration)):
                 while True:
                     next(blocks)
 
@@ -258,7 +267,7 @@ def sweeps(build: str) -> None:
 
             run_threads(*[lambda n=n: body(n) for n in range(3)])
             a.close()
-            for view in sum(kept, []):
+            for view in chain.from_iterable(kept):
                 with pytest.raises(ValueError, match="released"):
                     view[0]
             del view, kept, body
@@ -274,7 +283,7 @@ def test_sweeps_race_with_allocations(build: str) -> None:
 
 
 def test_alive_counts_the_same_when_it_is_hot() -> None:
-    """What the reference count says of an object in a list does not change when the interpreter has optimised the loop."""
+    """What the reference count says of an object in a list does not change when the loop was optimised."""
     held = memoryview(bytearray(8))
     views: list[memoryview] = []
     for _ in range(20_000):

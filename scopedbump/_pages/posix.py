@@ -13,6 +13,8 @@ from typing import Protocol, cast
 from scopedbump._errors import CommitError, ReserveError
 from scopedbump._pages._posix_abi import ffi
 
+assert sys.platform != "win32"  # for type checkers, which look at this file on every platform
+
 
 class _LibC(Protocol):
     def mmap(self, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int: ...
