@@ -3,7 +3,8 @@
 The iterator itself is `chain.from_iterable`, in C. It drops its source at the first error, even while another thread,
 or the frame that a signal handler interrupted, is still inside that source. A generator would be freed while it runs
 and crash the interpreter, so the source is a `map`, which touches nothing of its own after the call. Then several
-threads may also share one iterator: each carves a chunk, and what is lost of one chunk is only wasted.
+threads may also share one iterator. Each carves a chunk of its own, the latest is the one that goes on, and what is
+left of the others is wasted; no list is filled twice, for an older iterator may still be going along it.
 """
 
 from __future__ import annotations
@@ -24,35 +25,45 @@ _FIRST_CHUNK = 8
 _MAX_CHUNK = 256  # more objects at once would set off the garbage collector
 
 
+class _Latest(Generic[T]):
+    """The chunk that the consumer iterates over, in C. The region knows no more of a slab: it empties this at its end."""
+
+    __slots__ = ("chunk",)
+
+    def __init__(self) -> None:
+        self.chunk: list[T] = []
+
+    def clear(self) -> None:
+        self.chunk.clear()
+
+
 class _Chunks(Generic[T]):
-    """Carves chunk after chunk into the one list that the consumer iterates over in C.
+    """Carves chunk after chunk, until the region takes its key away."""
 
-    The region knows the list by its key: the end of the lease empties it and takes the key away.
-    """
-
-    __slots__ = ("_align", "_carve", "_chunk", "_count", "_most", "_region", "_size", "_stride")
+    __slots__ = ("_align", "_carve", "_count", "_latest", "_most", "_region", "_size", "_stride")
 
     def __init__(self, region: Region, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> None:
         self._region = region
-        self._chunk: list[T] = []
         self._size = size
         self._align = align
         self._carve = carve
         self._stride = round_up(size, align)
         self._most = max(1, min(_MAX_CHUNK, WINDOW // self._stride))
         self._count = min(_FIRST_CHUNK, self._most)
-        region._slabs[id(self._chunk)] = self._chunk.clear
+        self._latest: _Latest[T] = _Latest()
+        region._slabs[id(self)] = self._latest.clear
 
     def more(self, _: None) -> list[T]:
         region = self._region
-        chunk = self._chunk
-        if id(chunk) in region._slabs:
-            chunk.clear()
+        latest = self._latest
+        if id(self) in region._slabs:
+            latest.clear()
             root, starts = self._claim(region)
-            chunk[:] = self._carve(root, starts)
-            del root  # an iterator that waits is no pin
+            chunk = self._carve(root, starts)
             self._count = min(2 * len(starts), self._most)
-            if id(chunk) in region._slabs:
+            other, latest.chunk = latest.chunk, chunk
+            other.clear()
+            if id(self) in region._slabs:
                 return chunk
             chunk.clear()  # a close or reset came in between
         region._opened()
@@ -73,9 +84,9 @@ class _Chunks(Generic[T]):
                 return root, range(start, start + stride * count, stride)
 
     def __del__(self) -> None:
-        if hasattr(self, "_chunk"):
-            self._region._slabs.pop(id(self._chunk), None)
-            self._chunk.clear()
+        if hasattr(self, "_latest"):
+            self._region._slabs.pop(id(self), None)
+            self._latest.clear()
 
 
 def chunks(region: Region, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
