@@ -13,7 +13,7 @@ from itertools import count
 import pytest
 
 from scopedbump import RegionClosedError, RegionPool
-from support import collect, run_script
+from support import collect, counts_references, run_script
 
 MIB = 1 << 20
 
@@ -129,6 +129,7 @@ def test_a_finalizer_may_use_the_pool() -> None:
     assert pool.stats()[4:6] == (0, 0)
 
 
+@counts_references
 @needs_fork
 def test_a_child_has_a_pool_of_its_own() -> None:
     """Promise 10: the child counts anew and maps anew; regions that were open go on in both, apart from each other."""
@@ -195,6 +196,7 @@ def test_a_child_of_a_closed_pool_has_a_closed_pool() -> None:
     assert out == "ok\n"
 
 
+@counts_references
 @needs_fork
 def test_forks_while_threads_use_the_pool() -> None:
     """A fork between any two steps of other threads leaves the child a pool that works."""
@@ -232,6 +234,7 @@ def test_forks_while_threads_use_the_pool() -> None:
     assert out == "ok\n"
 
 
+@counts_references
 @pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="this system has no interval timer")
 def test_interrupted_anywhere() -> None:
     """Exceptions of a signal handler at any moment lose no memory, and the pool goes on."""
