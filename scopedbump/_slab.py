@@ -26,7 +26,7 @@ _MAX_CHUNK = 256  # more objects at once would set off the garbage collector
 
 
 class _Latest(Generic[T]):
-    """The chunk that the consumer iterates over, in C. The region knows no more of a slab: it empties this at its end."""
+    """The chunk that the consumer iterates over, in C. It is all that the region knows: it empties it."""
 
     __slots__ = ("chunk",)
 
