@@ -12,6 +12,7 @@ The rules:
 
 from __future__ import annotations
 
+import gc
 import reprlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
@@ -113,8 +114,36 @@ def _maker(region: Region, root: memoryview, align: int) -> _Maker:
         return claim_slowly(size)
 
     alloc = claim_fast if align <= ALIGN else claim_slowly
-    # The destructor refers to the memory, and that is all it is for.
-    return cast("_Make", _ffi.new_allocator(alloc, (root,).__ne__, False)), root, claimed
+    return cast("_Make", _ffi.new_allocator(alloc, _pin(root), False)), root, claimed
+
+
+def _pin(root: memoryview) -> Callable[[object], None]:
+    """A destructor for cffi, there to refer to the memory.
+
+    The collector runs it with the other finalizers of a dead cycle, in any order: a `__del__` that comes later may
+    still read the object, so the memory stays until the collection is over.
+    """
+
+    def let_go(_: object) -> None:
+        if _collecting:
+            _limbo.append(root)
+
+    return let_go
+
+
+_limbo: list[memoryview] = []
+_collecting = False
+
+
+def _note_collection(phase: str, _: object) -> None:
+    global _collecting
+    _collecting = phase == "start"
+    if not _collecting:
+        _limbo.clear()
+
+
+if hasattr(gc, "callbacks"):  # not on PyPy, where finalizers run in the order of what refers to what
+    gc.callbacks.append(_note_collection)
 
 
 @final
@@ -297,7 +326,7 @@ def _pinning(ctype: _cffi_backend.CType, address: int, size: int, root: memoryvi
 
     Not `from_buffer` of a memoryview: in a dead cycle that crashes the collector of CPython before 3.13.
     """
-    let_go = (root,).__ne__
+    let_go = _pin(root)
     start = _ffi.cast("char *", address)
     if ctype.kind == "array":
         length = size // _ffi.sizeof(ctype.item) if ctype.length is None else None
