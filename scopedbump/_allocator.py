@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 from scopedbump._exporter import ffi
 from scopedbump._layout import checked_align, checked_int
@@ -58,7 +58,7 @@ def _address(block: bytearray) -> int:
     return int(ffi.cast("uintptr_t", ffi.from_buffer(block)))
 
 
-heap = HeapAllocator()
+heap: Final = HeapAllocator()
 """The one HeapAllocator that is needed: it has no state."""
 
 Allocator.__module__ = HeapAllocator.__module__ = "scopedbump"
