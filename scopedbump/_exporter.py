@@ -68,7 +68,7 @@ class Exporter:
 
         def pinned(self) -> bool:
             """Whether something points in."""
-            return self._buffer is not None and sys.getrefcount(self._buffer) > _FREE
+            return self._buffer is not None and sys.getrefcount(self._buffer) > _alone
 
     else:
 
@@ -117,7 +117,7 @@ class Watch(ref["CData"]):
     """Waits for the last object that points into memory which was left to it. It gives None when that is gone."""
 
     __slots__ = ("_prompt", "owner")
-    __hash__ = object.__hash__  # a weak reference's own hash asks the referent
+    __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment]  # a reference's own asks the referent
     _prompt: ref[CData]
     owner: Owner | None
 
@@ -169,8 +169,8 @@ def rescue() -> None:
 
 
 # What the count says of a buffer that only its Exporter holds differs between versions: measured, not known.
-_FREE = 0
+_alone = 0
 if hasattr(sys, "getrefcount"):
     _probe = Exporter(0, 0)
     while _probe.pinned():
-        _FREE += 1
+        _alone += 1

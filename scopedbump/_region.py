@@ -173,7 +173,8 @@ class Region:
         self._root = exporter.root()
         self._done = False
         used = reservation if parent is None else exporter
-        self._use = in_use[id(used)] = (used, ref(self))
+        me: ref[Region] = ref(self)
+        self._use = in_use[id(used)] = (used, me)
 
     def _prime(self) -> None:
         """Make the first window ready, as far as it is committed: before anybody else has the region."""
@@ -221,9 +222,9 @@ class Region:
             stop = start + size
             if start < stop <= self._limit:
                 self._cursor = stop
-                view = self._root[start:stop]  # type: ignore[index]  # not None: the limit was not -1
-                self._views.append(view)
-                return view
+                view: memoryview = self._root[start:stop]  # type: ignore[index]  # not None: the limit was not -1
+                self._views.append(view)  # pyright: ignore[reportUnknownArgumentType]  # for the same reason
+                return view  # pyright: ignore[reportUnknownVariableType]
         return self._alloc(size, align, zero)
 
     def _alloc(self, size: int, align: int, zero: bool) -> memoryview:
@@ -543,7 +544,8 @@ class Region:
         views: list[memoryview] = []
         root = exporter.root()
         used = reservation if self._parent is None else exporter
-        use = (used, ref(self))
+        me: ref[Region] = ref(self)
+        use = (used, me)
         key = id(used)
         with self._lock:
             if not _atomic.atomic:

@@ -45,7 +45,7 @@ class Reservation:
         taken: list[int] = []
         # Yields the address once: whoever consumes it releases the reservation.
         self._taken = iter(taken)
-        self.gone = False
+        self.gone: bool = False
         self._exporter: Exporter | None = None
         if noted or _refused:
             retire_left()
@@ -57,10 +57,10 @@ class Reservation:
         self._lock = new_lock()
         self._length = round_up(size, self._pages.granularity)
         self._pages.reserve(self._length, taken)
-        self.address = taken[0]
-        self.size = size
-        self.committed = 0
-        self.dirty = 0
+        self.address: int = taken[0]
+        self.size: int = size
+        self.committed: int = 0
+        self.dirty: int = 0
 
     def exporter(self) -> Exporter:
         """The exporter of the whole range: a new one where the last was left to what pointed in."""

@@ -61,10 +61,13 @@ class NumpyHandler:
     )
 
     def __init__(self, source: NumpyAllocator, min_bytes: int) -> None:
-        self.min_bytes = min_bytes
-        self.served_blocks = self.served_bytes = self.passed_blocks = self.passed_bytes = 0
+        self.min_bytes: int = min_bytes
+        self.served_blocks: int = 0
+        self.served_bytes: int = 0
+        self.passed_blocks: int = 0
+        self.passed_bytes: int = 0
         self._source: NumpyAllocator | None = source
-        self.ended = False
+        self.ended: bool = False
         self._token: Token[memory.Server | None] | None = None
         self._previous: object = None
 
@@ -104,6 +107,7 @@ class NumpyHandler:
         memory.restore(self._previous)
         self.ended = True
         self._previous = self._source = None
+        memory.sweep()
 
     def __repr__(self) -> str:
         return (
