@@ -26,6 +26,17 @@ def write_record(file: BufferedIOBase, body: bytes) -> None:
     file.write(HEADER.pack(len(body), zlib.crc32(body)) + body)
 
 
+def fill(file: BufferedIOBase, block: memoryview) -> bool:
+    """Read until the block is full; False at the end of the file."""
+    done = 0
+    while done < len(block):
+        got = file.readinto(block[done:])
+        if not got:
+            return False
+        done += got
+    return True
+
+
 def read_record(file: BufferedIOBase, memory: Allocator) -> memoryview | None:
     """The next record's body, or None at the end of the file. It lives as long as `memory` says.
 
@@ -33,11 +44,11 @@ def read_record(file: BufferedIOBase, memory: Allocator) -> memoryview | None:
         ValueError: the record is damaged.
     """
     header = memory.alloc(HEADER.size)
-    if file.readinto(header) < HEADER.size:
+    if not fill(file, header):
         return None
     length, checksum = HEADER.unpack(header)
     body = memory.alloc(length, zero=False)  # it is overwritten at once
-    if file.readinto(body) < length or zlib.crc32(body) != checksum:
+    if not fill(file, body) or zlib.crc32(body) != checksum:
         raise ValueError(f"a record of {length} bytes is damaged")
     return body
 
