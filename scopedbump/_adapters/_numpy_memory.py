@@ -8,8 +8,9 @@ The rules (numbers are those of the promises in the README):
   then what it gave. Nothing there looks for signals, needs a stack frame, or can fail.
 - That function is told which ticket, not which address. So each block has a ticket of its own, with a handler struct
   and a capsule: whenever one is used NumPy is given the next. A ticket serves again when no array and no context
-  refers to its capsule. Now and then two blocks share one (NumPy allocates twice with what it asked for once; a task
-  inherits it): then both are freed when both are dead.
+  refers to its capsule. Where more than the one array refers to it (NumPy keeps it to allocate again or to free NULL,
+  a task inherits it) a call of `free` proves nothing: such a block is *doubtful*, and goes at the first allocation that
+  finds its capsule without a reference.
 - What is live holds the region's root: an array that outlives the region keeps its memory (4).
 - A freed block serves the next request of its size, while it is warm; the region's cursor never goes back.
 - `malloc`, `calloc` and `realloc` are callbacks. Ctrl-C lands there as a rule: after a long operation NumPy's next call
@@ -27,7 +28,6 @@ import contextvars
 import ctypes
 import importlib
 import itertools
-import operator
 import sys
 import threading
 from collections import deque
@@ -74,31 +74,8 @@ class Block(partial[None]):
     root: memoryview | None
 
 
-class _Shared(partial[object]):
-    """Several blocks of one ticket. Called when one of them is freed: waits for the next, or frees all.
-
-    Attributes:
-        blocks: those that will be freed.
-        left: how many of them are live.
-    """
-
-    __slots__ = ("blocks", "left")
-    blocks: list[Block]
-    left: int
-
-
-_live: dict[int, Block | _Shared] = {}
-"""By ticket: what is called when a block of it is freed."""
-
-
-def _shared(ticket: int, blocks: list[Block], left: int) -> _Shared:
-    if left > 1:
-        made = _Shared(_live.__setitem__, ticket, _shared(ticket, blocks, left - 1))
-    else:
-        made = _Shared(deque, map(operator.call, blocks), 0)  # a loop in C
-    made.blocks = blocks
-    made.left = left
-    return made
+_live: dict[int, Block] = {}
+"""By ticket: what is called when its block is freed."""
 
 
 # -- NumPy's side: numpy/core/include/numpy/ndarraytypes.h and NEP 49
@@ -183,6 +160,8 @@ _slots: dict[int, _Slot] = {}
 _ours: dict[int, _Slot] = {}
 _used: deque[_Slot] = deque()
 _TRIES = (1, 2, 3)
+_doubtful: list[tuple[_Slot, Block]] = []
+"""Blocks whose capsule somebody else refers to: what is freed by it may be another block, or none (NULL)."""
 
 
 def enter(server: Server) -> tuple[contextvars.Token[Server | None], object]:
@@ -229,21 +208,22 @@ def _rotate(slot: _Slot, handler: Server) -> None:
         _set_handler(before)  # somebody else's handler is at work here, and got a block of ours to copy
 
 
-def _note(ticket: int, new: Block, old: Block | None = None) -> None:
-    """Note a block as live, beside what the ticket has, or in place of one of those."""
-    while True:
-        before = _live.get(ticket)
-        after: Block | _Shared
-        if before is None or before is old:
-            after = new
-        else:
-            blocks, left = (before.blocks, before.left) if isinstance(before, _Shared) else ([before], 1)
-            others = [block for block in blocks if block is not old]
-            after = _shared(ticket, [*others, new], left + (len(others) == len(blocks)))
-        # Unless one was freed meanwhile; from here to the end it is atomic.
-        if (_live[ticket] is before) if ticket in _live else before is None:
-            _live[ticket] = after
-            return
+def _doubt(slot: _Slot, block: Block) -> None:
+    """Free a block not before nothing refers to its capsule."""
+    _doubtful.append((slot, block))
+    if _live.get(slot.ticket) is block:
+        del _live[slot.ticket]
+
+
+def sweep() -> None:
+    """Free the doubtful blocks that nothing can refer to any more."""
+    for pair in tuple(_doubtful):
+        if sys.getrefcount(pair[0].capsule) == _ALONE:
+            try:
+                _doubtful.remove(pair)
+            except ValueError:  # another thread was faster
+                continue
+            pair[1]()
 
 
 def _default_block(address: int, size: int) -> Block:
@@ -272,20 +252,27 @@ def _allocate(zero: int, ctx: int, size: int, each: int = 1) -> int:
         if not address:
             return 0
         block = _default_block(address, size)
-    if slot.ticket in _live:
-        _note(slot.ticket, block)
-    else:
+    before = _live.get(slot.ticket)
+    if before is None:
         _live[slot.ticket] = block
+    else:
+        _doubt(slot, before)
+        _doubt(slot, block)
     noted = address
     if handler is not None:
         _rotate(slot, handler)
+    if _doubtful:
+        sweep()
+    if before is None and sys.getrefcount(slot.capsule) > _ALONE + 1:  # not only the array's
+        _doubt(slot, block)
     return noted
 
 
 def _realloc(ctx: int, old: int, size: int) -> int:
-    ticket = _slots[ctx].ticket
-    before = _live[ticket]
-    block = before if isinstance(before, Block) else next(each for each in before.blocks if each.address == old)
+    slot = _slots[ctx]
+    block = _find(slot, old)
+    if block is None:
+        return 0
     handler = current.get()
     if block.root is None:
         if handler is not None:
@@ -304,17 +291,27 @@ def _realloc(ctx: int, old: int, size: int) -> int:
             (address,) = map(_default_malloc, (size,))
     if not address:
         return 0
-    _move(ticket, block, new, address, size)
+    _move(slot, block, new, address, size)
     noted = address
     if block.root is not None:
         block()
     return noted
 
 
-def _move(ticket: int, block: Block, new: Block | None, address: int, size: int) -> None:
+def _find(slot: _Slot, address: int) -> Block | None:
+    blocks = [_live.get(slot.ticket), *(block for other, block in _doubtful if other is slot)]
+    return next((block for block in blocks if block is not None and block.address == address), None)
+
+
+def _move(slot: _Slot, block: Block, new: Block | None, address: int, size: int) -> None:
     if block.root is not None:
         ctypes.memmove(address, block.address, block.length)
-    _note(ticket, new or _default_block(address, size), block)
+    new = new or _default_block(address, size)
+    if _live.get(slot.ticket) is block:
+        _live[slot.ticket] = new
+    else:
+        _doubtful.append((slot, new))
+        _doubtful.remove((slot, block))
 
 
 def _mend(_: type[BaseException], error: BaseException, trace: TracebackType | None) -> int:
@@ -338,13 +335,23 @@ def _mend(_: type[BaseException], error: BaseException, trace: TracebackType | N
 
 
 def _finish_allocate(
-    zero: int, ctx: int, size: int, each: int, block: Block | None = None, address: int = 0, noted: int = 0, **_: object
+    zero: int,
+    ctx: int,
+    size: int,
+    each: int,
+    block: Block | None = None,
+    address: int = 0,
+    noted: int = 0,
+    handler: Server | None = None,
+    **_: object,
 ) -> int:
-    if noted:
-        return noted
     if not address:
         return _allocate(zero, ctx, size, each)
-    _note(_slots[ctx].ticket, block or _default_block(address, size))
+    slot, block = _slots[ctx], block or _default_block(address, size)
+    if noted and handler is not None:
+        _rotate(slot, handler)
+    if not noted or sys.getrefcount(slot.capsule) > _ALONE + 1:
+        _doubt(slot, block)
     return address
 
 
@@ -362,7 +369,7 @@ def _finish_realloc(
         return noted
     if not address or block is None:
         return _realloc(ctx, old, size)
-    _move(_slots[ctx].ticket, block, new, address, size)
+    _move(_slots[ctx], block, new, address, size)
     return address
 
 
@@ -384,7 +391,7 @@ _used.append(_Slot())
 _ALONE = sys.getrefcount(_used[0].capsule)
 
 # Never freed, whatever becomes of this module.
-_immortal = (_NAME, _callbacks, _slots, _live)
+_immortal = (_NAME, _callbacks, _slots, _live, _doubtful)
 _python.Py_IncRef(_object(_immortal))
 
 

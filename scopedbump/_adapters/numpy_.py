@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, TypeVar, cast, final, overload
 
 try:
     import numpy as np
@@ -210,7 +210,7 @@ NumpyAllocator.__module__ = "scopedbump"
 def _checked(shape: ShapeLike, dtype: DTypeLike | None, order: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype as NumPy understands them, or NumPy's own errors; nothing is taken for them."""
     items = np.empty(0, dtype)
-    dims: NDArray[Any] = np.empty(shape, [], order)  # type: ignore[call-overload]  # whatever is wrong with it, NumPy says so
+    dims = cast("NDArray[Any]", np.empty(shape, [], order))  # type: ignore[call-overload]  # NumPy says what is wrong
     made = items.dtype
     if made.hasobject:
         raise TypeError(
