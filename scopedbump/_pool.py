@@ -152,6 +152,7 @@ class _Stock:
                 reservation = self.idle.pop()
         except IndexError:
             rescue()
+            _views.let_go()
             reservation = _PooledReservation(self)
             self.misses += 1
         self.leases += 1
@@ -191,6 +192,7 @@ class _Stock:
 
     def stats(self) -> PoolStats:
         rescue()
+        _views.let_go(always=True)
         out = [reservation for ref in self.out.copy().values() if (reservation := ref()) is not None]
         idle = self.idle.copy()
         opened = sum(reservation.open for reservation in out)

@@ -88,3 +88,19 @@ def outlast(views: list[memoryview], what: object) -> None:
         guard = _Guard(view, _let_go)
         guard.what = what
         _guards.add(guard)
+
+
+_look_at = 64
+
+
+def let_go(always: bool = False) -> None:
+    """Drop the guards whose views went without a word.
+
+    So a garbage collection does, since Python 3.14, with weak references that a finalizer made to members of its cycle.
+    """
+    global _look_at
+    if always or len(_guards) >= _look_at:
+        for guard in _guards.copy():
+            if guard() is None:
+                _guards.discard(guard)
+        _look_at = 2 * len(_guards) + 64

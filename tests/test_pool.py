@@ -291,6 +291,12 @@ def test_a_leaked_region_comes_back() -> None:
         with pytest.warns(ResourceWarning, match="lost without being closed"):
             gc.collect()
         assert pool.stats()[3:6] == (1, 0, 0)
+        cycle: list[object] = [pool.region()]
+        cycle += [cycle, cycle[0].alloc(100), cycle[0].alloc(100)]  # type: ignore[attr-defined]  # it is a region
+        del cycle
+        with pytest.warns(ResourceWarning, match="lost without being closed"):
+            gc.collect()
+        assert pool.stats()[3:6] == (1, 0, 0)
 
 
 @counts_references
