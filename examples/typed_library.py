@@ -100,9 +100,16 @@ def kept(file: BufferedIOBase) -> list[memoryview]:
 def main() -> None:
     """Write a file of records and read it in the three ways."""
     bodies = [f"record {number}: {'x' * (number * 37 % 1000)}".encode() for number in range(1000)]
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "records").open("w+b") as file:
-        for body in bodies:
-            write_record(file, body)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "records"
+        with path.open("wb") as file:
+            for body in bodies:
+                write_record(file, body)
+        read_in_three_ways(path, bodies)
+
+
+def read_in_three_ways(path: Path, bodies: list[bytes]) -> None:
+    with path.open("rb") as file:
         expected = sum(map(len, bodies))
         assert whole_file(file) == expected
         assert one_by_one(file) == expected
