@@ -46,11 +46,8 @@ def serving(server: str) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
         fd, port = listener.fileno(), listener.getsockname()[1]
         # Few malloc arenas, so that address space tells of reservations only.
-        environment = {
-            **os.environ,
-            "MALLOC_ARENA_MAX": "2",
-            "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", ""))),
-        }
+        path = os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": path}
         process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", *command(server, fd)],
             cwd=HERE,
