@@ -27,7 +27,7 @@ from scopedbump._adapters import _numpy_memory as memory  # noqa: E402
 
 umath = memory._umath
 BIG = 10_000  # items of 8 bytes
-LEAST = 1 << 16
+LEAST = 1 << 14
 
 
 def allocator(array: Any = None) -> str:
