@@ -18,7 +18,7 @@ if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", l
 PACKAGES = ["numpy.lib", "numpy.linalg", "numpy.ma", "numpy.random", "numpy.fft"]
 
 # They set handlers of their own, by an extension module that they build, and look for the default by its name; or they
-# count the references to the int 1 in the whole process, of which some are the handler's (until 3.12, where it has none).
+# count the references to the int 1 in the whole process, of which some are the handler's (before Python 3.12).
 ABOUT_THE_DEFAULT = ("test_mem_policy.py", "test_refcount_vectorize")
 
 
