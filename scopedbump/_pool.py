@@ -80,7 +80,7 @@ class _Turn:
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # When the interpreter shuts down the process gives all back in a moment.
-        if self.begun and not is_finalizing():
+        if getattr(self, "begun", False) and not is_finalizing():
             self._reservation.stock.take_back(self._reservation)
 
 

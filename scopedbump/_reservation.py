@@ -133,9 +133,11 @@ class Reservation:
         exporter = self._exporter
         if pinned:
             self.leave(self)
-        elif exporter is not None and exporter.left is None:
-            exporter.drop()
-            self.release()
+        elif exporter is not None:
+            waiting = exporter.left
+            exporter.drop()  # where this was interrupted before, it is what the watch still waits for
+            if waiting is None:
+                self.release()
         in_use.pop(id(self), None)
         return None if exporter is None else exporter.left
 
