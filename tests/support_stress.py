@@ -67,6 +67,7 @@ class Book:
         self.commit = pages.commit
         self.decommit = pages.decommit
         self.reserved: set[int] = set()
+        self.strict = True
 
     def reserve(self, size: int, taken: list[int]) -> None:
         try:
@@ -91,6 +92,10 @@ def ledger() -> Iterator[Book]:
     try:
         yield book
         settle()
+        if not book.strict:
+            for _, records in RECORDS:
+                records.clear()
+            return
         assert not book.reserved, f"{len(book.reserved)} reservations were not given back"
         for name, records in RECORDS:
             assert not records, f"{name} is not empty: {records}"
@@ -106,8 +111,7 @@ def settle() -> None:
         again.alloc(1)
     del again
     gc.collect()
-    with bump_region(4096):
-        pass
+    _reservation.rescue()  # what comes by itself with one of the next regions
 
 
 _BREAKS = ("CALL", "RESUME", "JUMP_BACKWARD", "SEND", "YIELD", "LOAD_ATTR_PROPERTY")
