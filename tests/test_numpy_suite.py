@@ -19,7 +19,7 @@ PACKAGES = ["numpy.lib", "numpy.linalg", "numpy.ma", "numpy.random", "numpy.fft"
 
 # They set handlers of their own, by an extension module that they build, and look for the default by its name; or they
 # count the references to the int 1 in the whole process, of which some are the handler's (before Python 3.12).
-ABOUT_THE_DEFAULT = ("test_mem_policy.py", "test_refcount_vectorize")
+ABOUT_THE_DEFAULT = ("test_mem_policy.py", "test_refcount_vectorize", "test_refcount_vdot")
 
 
 def outcomes(folder: Path, handler: bool, *packages: str) -> dict[str, Any]:
