@@ -66,21 +66,17 @@ class Book:
         self.granularity = pages.granularity
         self.commit = pages.commit
         self.decommit = pages.decommit
-        self.reserved: set[int] = set()
+        self.reserved: dict[int, int] = {}
         self.strict = True
 
     def reserve(self, size: int, taken: list[int]) -> None:
         try:
             self._pages.reserve(size, taken)
         finally:
-            self.reserved.update(taken)
+            self.reserved.update(zip(taken, taken, strict=True))
 
     def release(self, taken: Iterator[int], size: int) -> None:
-        def noted(address: int) -> int:
-            self.reserved.remove(address)
-            return address
-
-        self._pages.release(map(noted, taken), size)
+        self._pages.release(map(self.reserved.pop, taken), size)  # all of it in C
 
 
 @contextmanager
