@@ -88,3 +88,6 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+if not atomic:
+    new_lock()  # imports threading now: a signal in the middle of that import would break it for good

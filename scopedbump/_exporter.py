@@ -86,6 +86,11 @@ class Exporter:
         self.drop()  # from here on the memory may be somebody else's
 
     @property
+    def anchor(self) -> CData | None:
+        """What dies with the exporter; None after the end. Whoever holds it keeps the memory."""
+        return self._anchor
+
+    @property
     def left(self) -> Watch | None:
         """What to call to see whether something still points in: None when nothing does. None when it was not left."""
         return self._watch
@@ -152,7 +157,8 @@ def retire_left(_: object = None) -> None:
 def still_there(left: Callable[[], object] | None) -> bool:
     """Whether something points into memory that was left to it; where nothing counts references, a collection tells."""
     if sys.implementation.name != "cpython":
-        gc.collect()
+        for _ in range(3):  # an object, what it refers to, and what that refers to
+            gc.collect()
     return left is not None and left() is not None
 
 

@@ -680,6 +680,8 @@ class Region:
             clear()
         if self._views:
             _views.revoke(self._views)
+            if not _views.COUNTED:  # there ctypes and others keep a view as an object, and no more than that
+                _views.outlast(self._views, self._exporter.anchor)
         self._ctypes = self._numpy = self._cffi = None
 
     # -- adapters, made on first use

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 SWEEP_AT = 256
 """How long the list is when it is first swept; after that, twice as long as what was alive."""
 
-if TYPE_CHECKING or hasattr(sys, "getrefcount"):
+COUNTED = hasattr(sys, "getrefcount")
+"""Whether Python counts references here."""
+
+if TYPE_CHECKING or COUNTED:
 
     def track(views: list[memoryview], new: Iterable[memoryview]) -> None:
         """Add views to the list."""

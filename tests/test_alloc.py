@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import scopedbump
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, bump_region
-from support import needs_maps, run_script
+from support import counts_references, needs_maps, run_script
 
 
 def test_a_block_is_writable_zeroed_and_in_the_region() -> None:
@@ -92,6 +92,7 @@ def test_recycled_memory_is_zero() -> None:
             a.reset()
 
 
+@counts_references
 def test_zero_false_skips_clearing() -> None:
     """Promise 6: with zero=False a block holds what was there, or zeros; either way nothing is cleared for it."""
     with bump_region(1 << 22) as a:
@@ -291,7 +292,7 @@ def test_a_million_blocks_are_not_kept() -> None:
     with bump_region() as a:
         for _ in range(1_000_000):
             a.alloc(64)
-        assert len(a._views) < 5000
+        assert len(a._views) < (5000 if sys.implementation.name == "cpython" else 100_000)
         assert a.used == 64_000_000
 
 

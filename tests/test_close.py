@@ -113,7 +113,8 @@ def test_escapes_are_told_apart_from_revoked_views(escape: Callable[[memoryview]
     """escape="raise" and "warn" speak of what still points in, not of views in local variables."""
     with bump_region(escape="raise") as a:
         view = a.alloc(64)
-        collect()
+        if sys.implementation.name != "cpython":
+            del view  # there a view that is still referred to may be all that keeps what was made from it
     escaped = None
     with pytest.raises(EscapeError, match="still points into it") as caught, bump_region(escape="raise") as a:
         view = a.alloc(64)
@@ -236,6 +237,7 @@ def test_closing_a_region_of_a_million_views_takes_milliseconds() -> None:
         alive[-1][0]
 
 
+@counts_references
 def test_a_view_in_use_at_the_close_stays_whole() -> None:
     """Promise 4: a view with exports can't be revoked; it and what was made from it go on, others are revoked."""
     with bump_region() as a:
