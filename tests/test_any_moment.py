@@ -180,7 +180,7 @@ def every_meeting(outer: str, build: str) -> None:
 
 
 @needs_cpython
-@both_builds
+@pytest.mark.parametrize("build", ["as-here", pytest.param("locked", marks=pytest.mark.long)])
 @pytest.mark.parametrize("outer", [operation.__name__ for operation in OPERATIONS])
 def test_every_operation_at_every_moment_of_every_other(outer: str, build: str) -> None:
     """Promises 4, 6 and 9: at each place where CPython lets handlers in, each operation, on the same region."""

@@ -12,13 +12,13 @@ from array import array as real_array
 from collections.abc import Callable
 
 import pytest
-from support_stress import in_process
 
 import scopedbump
 from scopedbump import Region, RegionPool, ScopedBumpError, bump_region, current_region
+from support_stress import in_process
 
 
-class Raised(Exception):
+class Raised(Exception):  # noqa: N818  # it is no error of ours
     """What hostile objects raise: it is theirs, and may come through."""
 
 
@@ -148,15 +148,79 @@ def values(a: Region, other: Region, chance: random.Random) -> list[object]:
     grown = (ctypes.c_char * 8)()
     ctypes.resize(grown, 4096)
     return [
-        0, 1, 7, 15, 16, 17, 64, 4096, 65_536, 1 << 20, 3, -1, -(1 << 70), 1 << 31, 1 << 62, sys.maxsize, 1 << 63, 1 << 64,
-        10**5000, -(10**5000), True, False, None, 1.0, math.nan, math.inf, 1j, "16", "keep", "raise", "warn", "drop", "",
-        "\udc80", b"", b"12", bytearray(b"123"), [], (), {}, object(), type, Rude(), Liar(16), Liar(0), Text("x"), array(),
-        Changing(), Index(10), Index(-1), Index("10"), Index(1.5), Index(1 << 64), *[Index(24, deed) for deed in deeds],
-        memoryview(b"abcdef")[::2], memoryview(bytes(12)).cast("B", (3, 4)), memoryview(b"a").toreadonly(), released, view,
-        memoryview(real_array("d", [1.0, 2.0])), real_array("q", [1]), resized, grown, ctypes.c_int(5), (ctypes.c_int * 0)(),
-        *[Exporting(deed) for deed in deeds], Exporting(gc.collect, memoryview(b"abcdef")[::2]),
-        Exporting(lambda: None, view), a, other, Region, ...,
-    ]  # fmt: skip
+        0,
+        1,
+        7,
+        15,
+        16,
+        17,
+        64,
+        4096,
+        65_536,
+        1 << 20,
+        3,
+        -1,
+        -(1 << 70),
+        1 << 31,
+        1 << 62,
+        sys.maxsize,
+        1 << 63,
+        1 << 64,
+        10**5000,
+        -(10**5000),
+        True,
+        False,
+        None,
+        1.0,
+        math.nan,
+        math.inf,
+        1j,
+        "16",
+        "keep",
+        "raise",
+        "warn",
+        "drop",
+        "",
+        "\udc80",
+        b"",
+        b"12",
+        bytearray(b"123"),
+        [],
+        (),
+        {},
+        object(),
+        type,
+        Rude(),
+        Liar(16),
+        Liar(0),
+        Text("x"),
+        array(),
+        Changing(),
+        Index(10),
+        Index(-1),
+        Index("10"),
+        Index(1.5),
+        Index(1 << 64),
+        *[Index(24, deed) for deed in deeds],
+        memoryview(b"abcdef")[::2],
+        memoryview(bytes(12)).cast("B", (3, 4)),
+        memoryview(b"a").toreadonly(),
+        released,
+        view,
+        memoryview(real_array("d", [1.0, 2.0])),
+        real_array("q", [1]),
+        resized,
+        grown,
+        ctypes.c_int(5),
+        (ctypes.c_int * 0)(),
+        *[Exporting(deed) for deed in deeds],
+        Exporting(gc.collect, memoryview(b"abcdef")[::2]),
+        Exporting(lambda: None, view),
+        a,
+        other,
+        Region,
+        ...,
+    ]
 
 
 CALLS: dict[str, Callable[[Region, RegionPool, object, object, object], object]] = {
@@ -214,7 +278,9 @@ def fuzz(seed: int, count: int) -> None:
     """Programs of random calls with random arguments; the seed repeats one."""
     have_numpy = True
     try:
-        import numpy  # noqa: F401
+        import numpy as np
+
+        np.zeros(1)
     except ImportError:
         have_numpy = False
     import warnings
@@ -296,7 +362,7 @@ def test_nothing_is_current_in_an_odd_place() -> None:
 def test_a_region_without_its_beginning() -> None:
     """A Region whose `__init__` never ran, or failed half way, crashes nothing."""
     bare = Region.__new__(Region)
-    for use in (lambda: bare.alloc(1), bare.__repr__, lambda: bare.close(), lambda: bare.used):
+    for use in (lambda: bare.alloc(1), bare.__repr__, bare.close, lambda: bare.used):
         with pytest.raises(AttributeError):
             use()
     del bare

@@ -14,9 +14,9 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from support_stress import RECORDS, both_builds, choose_build, in_process, run_threads
 
 from scopedbump import Region, RegionPool, ScopedBumpError, bump_region
+from support_stress import RECORDS, both_builds, choose_build, in_process, run_threads
 
 
 def measure() -> dict[str, int]:
@@ -25,7 +25,7 @@ def measure() -> dict[str, int]:
     found = {"objects": len(gc.get_objects()), "records": sum(len(records) for _, records in RECORDS)}
     if Path("/proc/self/maps").exists():
         found["mappings"] = len(Path("/proc/self/maps").read_text().splitlines())
-        found["files"] = len(os.listdir("/proc/self/fd"))
+        found["files"] = len(list(Path("/proc/self/fd").iterdir()))
         status = Path("/proc/self/status").read_text()
         found["resident KiB"] = int(status.split("VmRSS:")[1].split()[0])
     return found
@@ -84,10 +84,8 @@ class Program:
     numpy: Callable[[Region, int], object] | None = None
 
     def turn(self) -> None:
-        if self.chance.random() < 0.5:
-            region = self.pool.region()
-        else:
-            region = bump_region(1 << self.chance.randrange(16, 31))
+        pooled = self.chance.random() < 0.5
+        region = self.pool.region() if pooled else bump_region(1 << self.chance.randrange(16, 31))
         if self.chance.random() < 0.03:
             self.work(region)  # and lost
         else:

@@ -208,7 +208,7 @@ def two_operations(first: str, second: str, build: str, rounds: int) -> None:
 )
 def test_two_operations_begin_together(first: str, second: str, build: str) -> None:
     """Promises 3, 5 and 9: whichever comes first, the region is whole, and nothing of it is left after its end."""
-    in_process(__file__, "two_operations", first, second, build, 60)
+    in_process(__file__, "two_operations", first, second, build, 20)
 
 
 @pytest.mark.long
