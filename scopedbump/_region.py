@@ -1,14 +1,7 @@
-"""Region: a cursor over leased memory, the views it handed out, scopes, and what happens at the end.
+"""Region: how a bump begins, its scopes, resets, and what happens at its end.
 
 The rules (numbers are those of the promises in the README):
 
-- `_limit` is where the *ready* part ends: committed, and zero above the cursor. The fast path of `alloc` needs one
-  comparison against it; committing, clearing, refusing and explaining are the slow path's. It is -1 while a scope is
-  open, after the end, and always where a bump is not atomic (see `_atomic`). `_ready` is the same bound without that.
-- Bytes change hands in one place each: `alloc` and `_take`, both a check and a store with nothing between (9).
-- Whoever works on memory between reading the cursor and handing out the view holds `root` in a local variable.
-  That pins, so a close or reset in another thread, a finalizer or a signal handler takes it for an escape and neither
-  unmaps nor reuses what is being handed out (4). For that `_root` is dropped, never released.
 - The end is a list of steps that may each be repeated. When an exception of a signal handler interrupts them they are
   run again to the end, and only then does it go on (5).
 - A scope is a region in its parent's reservation, from the parent's cursor on. Its exporter keeps the parent's
@@ -21,17 +14,17 @@ from __future__ import annotations
 from _operator import index
 from _warnings import warn
 from _weakref import ref
-from itertools import islice
 
 from scopedbump import _atomic, _views
-from scopedbump._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError
+from scopedbump._bump import Bump
+from scopedbump._errors import EscapeError, EscapeWarning
 from scopedbump._exporter import Exporter, ffi, in_use, still_there
-from scopedbump._layout import ALIGN, WINDOW, checked_align, checked_int, place, round_up
+from scopedbump._layout import ALIGN, checked_int, place, round_up
 from scopedbump._reservation import Reservation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Final, Literal, NoReturn, Self, TypeVar, final
 
@@ -53,9 +46,6 @@ else:
 
 DEFAULT_SIZE: Final = 1 << 30
 """Bytes of address space that a region reserves when no size is given: 1 GiB."""
-
-_ZEROS = memoryview(bytes(WINDOW))
-_ALL = slice(None)  # made here: making one is where a garbage collection may come in
 
 
 def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "keep") -> Region:
@@ -93,7 +83,7 @@ def checked_escape(value: Escape) -> Escape:
 
 
 @final
-class Region:
+class Region(Bump):
     """One lease of a reservation: allocates by moving a cursor and gives everything back at its end.
 
     Made by `bump_region()`, `Region.scope()` and `RegionPool.region()`. A context manager: the end of the block
@@ -105,35 +95,19 @@ class Region:
 
     __slots__ = (
         "__weakref__",
-        "_busy",
         "_cffi",
         "_ctypes",
-        "_cursor",
         "_done",
         "_escape",
         "_escaped",
         "_exporter",
         "_left",
-        "_limit",
-        "_lock",
         "_numpy",
-        "_offset",
         "_parent",
         "_peak",
-        "_ready",
-        "_reservation",
-        "_root",
-        "_size",
-        "_slabs",
-        "_sweep_at",
-        "_sweeps",
         "_ticket",
         "_use",
-        "_views",
-        "name",
     )
-
-    name: str
 
     def __init__(
         self,
@@ -175,251 +149,6 @@ class Region:
         used = reservation if parent is None else exporter
         me: ref[Region] = ref(self)
         self._use = in_use[id(used)] = (used, me)
-
-    def _prime(self) -> None:
-        """Make the first window ready, as far as it is committed: before anybody else has the region."""
-        reservation = self._reservation
-        committed = reservation.committed - self._offset
-        root = self._root
-        if committed <= 0 or root is None:
-            return
-        ready = min(WINDOW, self._size, committed)
-        dirty = min(ready, reservation.dirty - self._offset)
-        if dirty > 0:
-            root[:dirty] = _ZEROS[:dirty]
-        self._ready = ready
-        if _atomic.atomic:
-            self._limit = ready
-
-    # -- allocating
-
-    def alloc(self, size: int, align: int = 16, *, zero: bool = True) -> memoryview:
-        """Allocate a block.
-
-        Args:
-            size: bytes, 0 or more.
-            align: what the block's absolute address is a multiple of, in bytes: a power of two.
-            zero: False skips clearing memory that was used before; the content is then whatever was there.
-
-        Returns:
-            A writable memoryview of `size` bytes, format "B", zeroed unless `zero` is False.
-
-        Raises:
-            TypeError, ValueError: size or align is not of that kind.
-            RegionFullError: it does not fit; the cursor has not moved.
-            RegionBusyError: a scope is open in this region.
-            RegionClosedError: the region is closed.
-            CommitError: the operating system refused the memory.
-
-        Lifetime:
-            Revoked when the region closes or is reset: using it then raises ValueError. What was made from it (a
-            slice, an ndarray, a ctypes object) keeps the region's memory instead.
-        """
-        if type(size) is int and align is ALIGN:
-            start = self._cursor
-            if start & 15:
-                start += 16 - (start & 15)
-            stop = start + size
-            if start < stop <= self._limit:
-                self._cursor = stop
-                view: memoryview = self._root[start:stop]  # type: ignore[index]  # not None: the limit was not -1
-                self._views.append(view)  # pyright: ignore[reportUnknownArgumentType]  # for the same reason
-                return view  # pyright: ignore[reportUnknownVariableType]
-        return self._alloc(size, align, zero)
-
-    def _alloc(self, size: int, align: int, zero: bool) -> memoryview:
-        size = checked_int(size, "size", 0)
-        align = checked_align(align)
-        while True:
-            root, start = self._claim(size, align, zero)
-            view = root[start : start + size]
-            self._track((view,))
-            if self._root is root:
-                return view
-            # Closed or reset by another thread: the next round says which.
-            view.release()
-
-    def _claim(self, size: int, align: int = ALIGN, zero: bool = True) -> tuple[memoryview, int]:
-        """Take `size` bytes: (root, start) with root[start:start + size] committed, aligned, and the caller's alone.
-
-        For the adapters: whatever they make must hold root or a view of it.
-        """
-        while True:
-            reservation = self._reservation
-            root = self._root
-            if root is None or self._busy is not None:
-                root = self._opened()
-            cursor = self._cursor
-            ready = self._ready
-            if reservation is not self._reservation:
-                continue  # a reset came in between: root does not keep this reservation
-            start, stop = place(reservation.address + self._offset, cursor, size, align)
-            if not size:
-                start = stop = min(start, self._size)
-            if stop > self._size:
-                raise RegionFullError(size, align, self._size - cursor, self._size, self.name)
-            if stop <= ready:
-                if self._take(root, cursor, stop, ready):
-                    return root, start
-            elif zero and stop <= cursor + WINDOW:
-                if self._advance(reservation, root, cursor, stop, ready):
-                    return root, start
-            else:
-                reservation.commit(self._offset + stop)
-                if self._take(root, cursor, stop, ready):
-                    if zero:
-                        _clear(root, max(start, ready), min(stop, reservation.dirty - self._offset))
-                    return root, start
-
-    def _opened(self) -> memoryview:
-        """The root, or the error that says why nothing can be allocated."""
-        root = self._root
-        if self._busy is not None:
-            what = "being reset" if self._busy == "reset" else "in use by an open scope"
-            raise RegionBusyError(f"{self!r} is {what}: allocate from the scope, or end it first")
-        if root is None:
-            raise self._closed_error()
-        return root
-
-    def _closed_error(self) -> RegionClosedError:
-        return RegionClosedError(f"{self!r} has ended: what is needed longer belongs into a region that lives longer")
-
-    def _take(self, root: memoryview, cursor: int, stop: int, ready: int) -> bool:
-        """Move the cursor to `stop` if nobody has moved it meanwhile."""
-        with self._lock:
-            if not _atomic.atomic:
-                _atomic.alone(self._lock)
-            # A scope that came and went left the cursor where it was, but not the bytes behind it: `_ready` says so.
-            if self._root is root and self._cursor == cursor and self._ready == ready and self._busy is None:
-                self._cursor = stop
-                if self._ready < stop:
-                    self._ready = stop
-                    if self._limit >= 0:
-                        self._limit = stop
-                return True
-        return False
-
-    def _advance(self, reservation: Reservation, root: memoryview, cursor: int, stop: int, ready: int) -> bool:
-        """Commit and clear a window from the cursor on, and move the cursor to `stop` if nobody has moved it."""
-        target = min(cursor + WINDOW, self._size)
-        if self._offset + target > reservation.committed:
-            reservation.commit(self._offset + target)
-        dirty = reservation.dirty
-        used = root[ready : max(ready, min(target, dirty - self._offset))]
-        zeros = _ZEROS[: used.nbytes]
-        limit = target if _atomic.atomic else -1
-        with self._lock:
-            if not _atomic.atomic:
-                _atomic.alone(self._lock)
-            # Whoever else came this far may have handed out these bytes: then they must not be cleared again.
-            # A scope that came and went left the cursor where it was, but more to clear.
-            if (
-                self._root is root
-                and self._cursor == cursor
-                and self._ready == ready
-                and self._busy is None
-                and reservation.dirty == dirty
-            ):
-                used[_ALL] = zeros
-                self._cursor = stop
-                self._ready = target
-                self._limit = limit
-                return True
-        return False
-
-    def _track(self, new: Iterable[memoryview]) -> None:
-        views = self._views
-        _views.track(views, new)
-        if len(views) >= self._sweep_at:
-            self._sweep(views, len(views))
-
-    def _sweep(self, views: list[memoryview], count: int) -> None:
-        """Drop the dead ones among the first `count` views."""
-        sweeps = self._sweeps
-        alive = _views.alive(islice(views, count))
-        swept = slice(0, count)
-        sweep_at = max(_views.SWEEP_AT, 2 * len(alive))
-        with self._lock:
-            if not _atomic.atomic:
-                _atomic.alone(self._lock)
-            # Unless another sweep was faster: views that came since then stand behind these. Not under a revocation,
-            # which goes along this list. Counted first: dropping a view may run the callback of a weak reference.
-            if self._views is views and self._sweeps == sweeps and self._root is not None:
-                self._sweeps = sweeps + 1
-                self._sweep_at = sweep_at
-                views[swept] = alive
-
-    def copy(self, data: Buffer, align: int = 16) -> memoryview:
-        """Allocate a block and copy `data` into it.
-
-        Args:
-            data: any object with the buffer protocol; not contiguous memory is copied in C order.
-            align: as for `alloc`.
-
-        Returns:
-            A writable memoryview of the bytes, format "B".
-
-        Raises:
-            TypeError: data has no buffer.
-            As `alloc`.
-        """
-        with memoryview(data) as source:
-            view = self.alloc(source.nbytes, align, zero=False)
-            if source.nbytes:
-                content = source if source.c_contiguous else source.tobytes()
-                try:
-                    ffi.memmove(view, content, source.nbytes)
-                except ValueError:  # revoked meanwhile: the next try says whether by a close or a reset
-                    return self.copy(content, align)
-            return view
-
-    def free(self, block: object) -> None:
-        """Do nothing: a region frees everything at its end. For code written against an allocator with `free`."""
-
-    def slab(self, size: int, align: int = 16) -> Iterator[memoryview]:
-        """An endless iterator of equal blocks, the fastest way to make many.
-
-        Blocks are carved in chunks (8, 16 ... 256 of them), so the cursor runs ahead of what was taken.
-
-        Args:
-            size: bytes of each block, 1 or more.
-            align: as for `alloc`, for each block.
-
-        Raises:
-            As `alloc`; also when the next chunk is carved. An error ends the iterator.
-
-        Lifetime:
-            As for `alloc`: all are revoked at the close or reset, and the iterator then raises RegionClosedError.
-
-        Thread safety:
-            Threads may share an iterator: no block is handed out twice, some may be left out.
-        """
-        size = checked_int(size, "size", 1)
-        align = checked_align(align)
-        stride = round_up(size, align)
-        made: list[slice[int, int, None]] = []  # kept: to build a slice takes as long as to use it
-
-        def carve(root: memoryview, starts: range) -> list[memoryview]:
-            nonlocal made
-            chunk = root[starts.start : starts[-1] + size]
-            cuts = made
-            if len(cuts) != len(starts):
-                made = cuts = [slice(at, at + size) for at in range(0, len(starts) * stride, stride)]
-            views = [chunk[cut] for cut in cuts]
-            self._track(views)
-            if self._root is not root:  # closed or reset meanwhile: the revocation may not have seen them
-                for view in views:
-                    view.release()
-            return views
-
-        return self._slab(size, align, carve)
-
-    def _slab(self, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
-        """The iterator over what `carve(root, starts)` makes of each chunk. For the adapters too."""
-        self._opened()
-        from scopedbump._slab import chunks
-
-        return chunks(self, size, align, carve)
 
     # -- scopes, reset, close
 
@@ -829,10 +558,3 @@ def _extent(view: Buffer) -> tuple[int, int]:
         raise TypeError(f"a contiguous buffer is needed, not {view!r}: {refusal}") from None
     start = int(ffi.cast("uintptr_t", data))
     return start, start + len(data)
-
-
-def _clear(root: memoryview, start: int, stop: int) -> None:
-    """Zero root[start:stop], which belongs to the caller alone: others may run meanwhile."""
-    for at in range(start, stop, WINDOW):
-        here = root[at : min(at + WINDOW, stop)]
-        here[_ALL] = _ZEROS[: here.nbytes]

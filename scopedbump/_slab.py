@@ -17,7 +17,7 @@ from scopedbump._errors import RegionClosedError, RegionFullError
 from scopedbump._layout import WINDOW, round_up
 
 if TYPE_CHECKING:
-    from scopedbump._region import Region
+    from scopedbump._bump import Bump
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class _Chunks(Generic[T]):
 
     __slots__ = ("_align", "_carve", "_count", "_latest", "_most", "_region", "_size", "_stride")
 
-    def __init__(self, region: Region, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> None:
+    def __init__(self, region: Bump, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> None:
         self._region = region
         self._size = size
         self._align = align
@@ -69,7 +69,7 @@ class _Chunks(Generic[T]):
         region._opened()
         raise RegionClosedError(f"{region!r} was reset since this slab was made: make a new one")
 
-    def _claim(self, region: Region) -> tuple[memoryview, range]:
+    def _claim(self, region: Bump) -> tuple[memoryview, range]:
         """The bytes of the next chunk: fewer blocks when no more fit."""
         count = self._count
         stride = self._stride
@@ -89,6 +89,6 @@ class _Chunks(Generic[T]):
             self._latest.clear()
 
 
-def chunks(region: Region, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
+def chunks(region: Bump, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
     """The endless iterator over what `carve(root, starts)` makes of each chunk."""
     return chain.from_iterable(map(_Chunks(region, size, align, carve).more, repeat(None)))

@@ -63,7 +63,7 @@ def test_between_reading_and_writing_there_is_no_break(
 def test_the_slots_are_slots() -> None:
     """The stretches above load attributes of a region: a property or __getattr__ there would be a call."""
     for name in ("_cursor", "_limit", "_root", "_views", "_ready", "_busy", "_peak"):
-        assert type(vars(Region)[name]).__name__ in ("member_descriptor", "getset_descriptor")
+        assert type(getattr(Region, name)).__name__ in ("member_descriptor", "getset_descriptor")
     assert "__getattr__" not in vars(Region)
     assert "__setattr__" not in vars(Region)
 
