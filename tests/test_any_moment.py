@@ -23,6 +23,8 @@ from scopedbump import (
 )
 from support_stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 
+set_threshold = getattr(gc, "set_threshold", lambda *_: None)  # PyPy has none
+
 REFUSALS = (RegionBusyError, RegionClosedError, RegionFullError)
 
 # -- every moment in turn: an operation, and another one in the middle of it
@@ -238,7 +240,7 @@ def storm(kind: str, build: str, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
     elif kind == "gc.callbacks":
         gc.callbacks.append(interrupt)
-    gc.set_threshold(1 if kind != "signal" else 700, 5, 5)
+    set_threshold(1 if kind != "signal" else 700, 5, 5)
     rounds = 0
     end = time.monotonic() + seconds
     try:
@@ -272,7 +274,7 @@ def storm(kind: str, build: str, seconds: float) -> None:
         if kind == "signal":
             signal.setitimer(signal.ITIMER_REAL, 0)
         gc.callbacks.clear()
-        gc.set_threshold(700, 10, 10)
+        set_threshold(700, 10, 10)
         busy = True
     if _atomic.cpython:
         a._check()
@@ -327,7 +329,7 @@ def ended_from_within(build: str) -> None:
                 self.end()
 
         gc.collect()
-        gc.set_threshold(turn % 40 + 1, 5, 5)
+        set_threshold(turn % 40 + 1, 5, 5)
         Ender(a.close)
         try:
             while True:
@@ -336,7 +338,7 @@ def ended_from_within(build: str) -> None:
             pass
         except RegionFullError:
             gc.collect()
-        gc.set_threshold(700, 10, 10)
+        set_threshold(700, 10, 10)
         a.close()
         a._check()
         blocks.check()

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from scopedbump import CommitError, Region, RegionPool, ReserveError, ScopedBumpError, bump_region
+from support import counts_references
 from support_stress import in_process
 
+pytestmark = counts_references  # these count on memory that is back at once
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the limits of Linux are meant")
 root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root may set this")
 
