@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 
 import scopedbump
-from scopedbump import _atomic, _pages, _reservation, bump_region
+from scopedbump import _atomic, _exporter, _pages, _reservation, bump_region
 from scopedbump._pages import Pages
 
 PACKAGE = str(Path(scopedbump.__file__).parent)
 RECORDS = [
     (f"{module.__name__}.{name}", records)
-    for module in (_reservation, *filter(None, [sys.modules.get("scopedbump._exporter")]))
+    for module in (_reservation, _exporter)
     for name, records in vars(module).items()
     if isinstance(records, (set, dict, list)) and not name.startswith("__")
 ]
@@ -107,7 +107,7 @@ def settle() -> None:
         again.alloc(1)
     del again
     gc.collect()
-    _reservation.rescue()  # what comes by itself with one of the next regions
+    _exporter.rescue()  # what comes by itself with one of the next regions
 
 
 _BREAKS = ("CALL", "RESUME", "JUMP_BACKWARD", "SEND", "YIELD", "LOAD_ATTR_PROPERTY")

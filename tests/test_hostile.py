@@ -10,6 +10,7 @@ import random
 import sys
 from array import array as real_array
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -131,7 +132,7 @@ def values(a: Region, other: Region, chance: random.Random) -> list[object]:
     def fail() -> None:
         raise Raised
 
-    deeds = [
+    deeds: list[Callable[[], object]] = [
         quietly(a.close),
         quietly(a.reset),
         quietly(a.scope),
@@ -224,7 +225,7 @@ def values(a: Region, other: Region, chance: random.Random) -> list[object]:
     ]
 
 
-CALLS: dict[str, Callable[[Region, RegionPool, object, object, object], object]] = {
+CALLS: dict[str, Callable[[Region, RegionPool, Any, Any, Any], object]] = {
     "alloc": lambda a, p, x, y, z: a.alloc(x),
     "alloc align": lambda a, p, x, y, z: a.alloc(x, y),
     "alloc zero": lambda a, p, x, y, z: a.alloc(x, y, zero=z),
@@ -267,7 +268,7 @@ FOREIGN = ("ctypes", "cffi", "numpy")
 """Whose calls also pass on what ctypes, cffi and NumPy raise for such arguments."""
 
 
-def cffi_ffi() -> object:
+def cffi_ffi() -> Any:
     import cffi
 
     if not hasattr(cffi_ffi, "made"):
@@ -345,12 +346,12 @@ def test_many_hostile_arguments(seed: int) -> None:
 @pytest.mark.parametrize(
     "value", [1.0, "16", None, array(), math.nan, b"1", [], object()], ids=lambda value: type(value).__name__
 )
-def test_what_is_no_int_is_named(value: object) -> None:
+def test_what_is_no_int_is_named(value: Any) -> None:
     """A TypeError that names the value, before anything has changed."""
     with bump_region(1 << 16) as a:
         for call in (a.alloc, a.slab, bump_region, lambda v: a.alloc(16, v)):
             with pytest.raises(TypeError, match="must be an int, not"):
-                call(value)  # type: ignore[operator]
+                call(value)
         assert a.used == 0
 
 
@@ -368,5 +369,5 @@ def test_a_region_without_its_beginning() -> None:
             use()
     del bare
     with pytest.raises((TypeError, AttributeError)):
-        Region(1, 2, 3, "", "keep")  # type: ignore[arg-type, call-arg]
+        Region(1, 2, 3, "", "keep")  # type: ignore[arg-type]
     assert scopedbump.__version__
