@@ -147,7 +147,7 @@ class Bump:
                 reservation.commit(self._offset + stop)
                 if self._take(root, cursor, stop, ready):
                     if zero:
-                        _clear(root, max(start, ready), min(stop, reservation.dirty - self._offset))
+                        clear(root, max(start, ready), min(stop, reservation.dirty - self._offset))
                     return root, start
 
     def _opened(self) -> memoryview:
@@ -316,7 +316,7 @@ class Bump:
             self._limit = ready
 
 
-def _clear(root: memoryview, start: int, stop: int) -> None:
+def clear(root: memoryview, start: int, stop: int) -> None:
     """Zero root[start:stop], which belongs to the caller alone: others may run meanwhile."""
     for at in range(start, stop, WINDOW):
         here = root[at : min(at + WINDOW, stop)]

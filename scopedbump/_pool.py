@@ -213,6 +213,7 @@ class RegionPool:
         retain: bytes of pages that each of them keeps; pages above are given back when it returns. An idle pool
             holds at most max_idle * retain bytes of RAM.
         name: the name of its regions, shown in `repr` and in errors.
+        wipe: as for `bump_region`, for each of its regions.
 
     Raises:
         TypeError, ValueError: an argument is no int, or size is not positive, or max_idle or retain is negative.
@@ -225,7 +226,7 @@ class RegionPool:
         both processes.
     """
 
-    __slots__ = ("__weakref__", "_stock", "name")
+    __slots__ = ("__weakref__", "_stock", "_wipe", "name")
 
     name: str
 
@@ -236,11 +237,13 @@ class RegionPool:
         max_idle: int = DEFAULT_MAX_IDLE,
         retain: int = DEFAULT_RETAIN,
         name: str = "",
+        wipe: bool = False,
     ) -> None:
         size = checked_int(size, "size", 1)
         max_idle = checked_int(max_idle, "max_idle", 0)
         retain = round_up(checked_int(retain, "retain", 0), _pages.system_pages.page_size)
         self.name = checked_name(name)
+        self._wipe = bool(wipe)
         self._stock = _Stock(size, max_idle, retain)
         _pools.add(weakref.ref(self, _pools.discard))
 
@@ -264,7 +267,7 @@ class RegionPool:
         if stock.closed:
             raise RegionClosedError(f"{self!r} has no regions any more: make them before its close, or a new pool")
         reservation = stock.lease()
-        region = Region(reservation, reservation.exporter(), stock.size, self.name, escape)
+        region = Region(reservation, reservation.exporter(), stock.size, self.name, escape, self._wipe)
         region._prime()
         return region
 

@@ -16,7 +16,7 @@ from _warnings import warn
 from _weakref import ref
 
 from scopedbump import _atomic, _views
-from scopedbump._bump import Bump
+from scopedbump._bump import Bump, clear
 from scopedbump._errors import EscapeError, EscapeWarning
 from scopedbump._exporter import Exporter, ffi, in_use, still_there
 from scopedbump._layout import ALIGN, checked_int, place, round_up
@@ -48,7 +48,7 @@ DEFAULT_SIZE: Final = 1 << 30
 """Bytes of address space that a region reserves when no size is given: 1 GiB."""
 
 
-def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "keep") -> Region:
+def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "keep", wipe: bool = False) -> Region:
     """Reserve address space and return a region that allocates from it.
 
     Use it in a `with` block, or call `close()`.
@@ -58,6 +58,8 @@ def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "k
         name: shown in `repr` and in errors.
         escape: what happens at the close when something still points into the region: "keep" lets it keep
             the memory, "warn" also issues an EscapeWarning, "raise" also raises EscapeError.
+        wipe: True zeroes what was used before it is given back or used again, for secrets: at the end of the region
+            and of its scopes, and at a reset. What something still points into then is not wiped.
 
     Raises:
         TypeError, ValueError: size is no int, or not from 1 to sys.maxsize; escape is none of the three.
@@ -67,7 +69,7 @@ def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "k
     name = checked_name(name)
     escape = checked_escape(escape)
     reservation = Reservation(size)
-    return Region(reservation, reservation.exporter(), size, name, escape)
+    return Region(reservation, reservation.exporter(), size, name, escape, bool(wipe))
 
 
 def checked_name(value: str) -> str:
@@ -107,6 +109,7 @@ class Region(Bump):
         "_peak",
         "_ticket",
         "_use",
+        "_wipe",
     )
 
     def __init__(
@@ -116,6 +119,7 @@ class Region(Bump):
         size: int,
         name: str,
         escape: Escape,
+        wipe: bool = False,
         parent: Region | None = None,
         offset: int = 0,
     ) -> None:
@@ -125,6 +129,7 @@ class Region(Bump):
         self._size = size
         self.name = name
         self._escape: Escape = escape
+        self._wipe = wipe
         self._parent = parent
         self._offset = offset
         self._cursor = 0
@@ -178,7 +183,7 @@ class Region(Bump):
             start = min(place(reservation.address + self._offset, cursor, 0, ALIGN)[0], self._size)
             size = self._size - start
             exporter = Exporter(reservation.address + self._offset + start, size, root)
-            scope = Region(reservation, exporter, size, self.name, escape, self, self._offset + start)
+            scope = Region(reservation, exporter, size, self.name, escape, self._wipe, self, self._offset + start)
             del exporter
             ticket = scope._ticket = ref(scope)
             with self._lock:
@@ -252,6 +257,8 @@ class Region(Bump):
         self._revoke()
         views = self._views
         if not exporter.pinned():
+            if self._wipe:
+                self._erase()
             old.outlive(views)
             went_on = self._go_on(old, exporter, 0)
         elif self._parent is not None:
@@ -363,6 +370,8 @@ class Region(Bump):
         pinned = exporter.pinned()
         if pinned:
             self._escaped = True
+        elif self._wipe:
+            self._erase()
         if self._parent is None:
             if in_use.get(id(self._reservation)) is self._use:  # otherwise it has had its end
                 self._left = self._reservation.end(self._views, pinned)
@@ -412,6 +421,12 @@ class Region(Bump):
             if not _views.COUNTED:  # there ctypes and others keep a view as an object, and no more than that
                 _views.outlast(self._views, self._exporter.anchor)
         self._ctypes = self._numpy = self._cffi = None
+
+    def _erase(self) -> None:
+        """Zero what was used. The root pins meanwhile: nobody else takes the memory for free."""
+        root = self._exporter.root()
+        if root is not None:
+            clear(root, 0, min(self._peak, self._reservation.committed - self._offset))
 
     # -- adapters, made on first use
 
