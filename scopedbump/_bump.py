@@ -19,6 +19,7 @@ from scopedbump import _atomic, _views
 from scopedbump._errors import RegionBusyError, RegionClosedError, RegionFullError
 from scopedbump._exporter import ffi
 from scopedbump._layout import ALIGN, WINDOW, checked_align, checked_int, place, round_up
+from scopedbump._slab import chunks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -296,8 +297,6 @@ class Bump:
     def _slab(self, size: int, align: int, carve: Callable[[memoryview, range], list[T]]) -> Iterator[T]:
         """The iterator over what `carve(root, starts)` makes of each chunk. For the adapters too."""
         self._opened()
-        from scopedbump._slab import chunks
-
         return chunks(self, size, align, carve)
 
     def _prime(self) -> None:

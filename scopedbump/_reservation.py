@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from scopedbump import _pages
 from scopedbump._atomic import new_lock
 from scopedbump._errors import CommitError, ReserveError
 from scopedbump._exporter import Exporter, in_use, noted, rescue, retire_left
@@ -51,8 +52,6 @@ class Reservation:
             retire_left()
             _release_refused()
         _rescue_some()
-        from scopedbump import _pages  # the first time now, and not when scopedbump is imported
-
         self._pages: Pages = _pages.system_pages
         self._lock = new_lock()
         self._length = round_up(size, self._pages.granularity)

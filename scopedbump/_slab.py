@@ -9,23 +9,38 @@ left of the others is wasted; no list is filled twice, for an older iterator may
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Generic, TypeVar
 
 from scopedbump._errors import RegionClosedError, RegionFullError
 from scopedbump._layout import WINDOW, round_up
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Generic, TypeVar
+
     from scopedbump._bump import Bump
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
+    class _Of(Generic[T]):
+        __slots__ = ()
+
+else:
+    T = None
+
+    class _Of:
+        __slots__ = ()
+
+        def __class_getitem__(cls, _):
+            return cls
+
 
 _FIRST_CHUNK = 8
 _MAX_CHUNK = 256  # more objects at once would set off the garbage collector
 
 
-class _Latest(Generic[T]):
+class _Latest(_Of[T]):
     """The chunk that the consumer iterates over, in C. It is all that the region knows: it empties it."""
 
     __slots__ = ("chunk",)
@@ -37,7 +52,7 @@ class _Latest(Generic[T]):
         self.chunk.clear()
 
 
-class _Chunks(Generic[T]):
+class _Chunks(_Of[T]):
     """Carves chunk after chunk, until the region takes its key away."""
 
     __slots__ = ("_align", "_carve", "_count", "_latest", "_most", "_region", "_size", "_stride")

@@ -41,15 +41,16 @@ def command(server: str, fd: int) -> list[str]:
 @contextlib.contextmanager
 def serving(server: str) -> Iterator[int]:
     """A server on a port of the loopback, stopped at the end. It must have run till then."""
-    # A file, since nobody reads a pipe meanwhile.
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed below, when all is read
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
         fd, port = listener.fileno(), listener.getsockname()[1]
+        arguments = command(server, fd)
+        # A file, since nobody reads a pipe meanwhile.
+        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed below, when all is read
         # Few malloc arenas, so that address space tells of reservations only.
         path = os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))
         environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": path}
         process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", *command(server, fd)],
+            [sys.executable, "-X", "faulthandler", *arguments],
             cwd=HERE,
             env=environment,
             pass_fds=[fd],

@@ -6,9 +6,7 @@ import errno
 import mmap
 import os
 import sys
-from collections.abc import Iterator
 from itertools import starmap
-from typing import Protocol, cast
 
 from scopedbump._errors import CommitError, ReserveError
 from scopedbump._pages._posix_abi import ffi
@@ -16,10 +14,15 @@ from scopedbump._pages._posix_abi import ffi
 assert sys.platform != "win32"  # for type checkers, which look at this file on every platform
 
 
-class _LibC(Protocol):
-    def mmap(self, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int: ...
-    def mprotect(self, addr: int, length: int, prot: int) -> int: ...
-    def munmap(self, addr: int, length: int) -> int: ...
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+    class _LibC(Protocol):
+        def mmap(self, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int: ...
+        def mprotect(self, addr: int, length: int, prot: int) -> int: ...
+        def munmap(self, addr: int, length: int) -> int: ...
 
 
 _FAILED = (1 << 8 * ffi.sizeof("uintptr_t")) - 1  # MAP_FAILED, (void *)-1
@@ -41,7 +44,7 @@ class PosixPages:
     def __init__(self) -> None:
         self.page_size = mmap.PAGESIZE
         self.granularity = mmap.ALLOCATIONGRANULARITY
-        self._libc = cast("_LibC", ffi.dlopen(None))
+        self._libc: _LibC = ffi.dlopen(None)
 
     def reserve(self, size: int, taken: list[int]) -> None:
         taken.extend(starmap(self._libc.mmap, ((0, size, _PROT_NONE, _RESERVED, -1, 0),)))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
 from itertools import starmap
-from typing import Protocol, cast
 
 from scopedbump._errors import CommitError, ReserveError
 from scopedbump._pages._windows_abi import ffi
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
 
-class _Kernel32(Protocol):
-    def VirtualAlloc(self, address: int, size: int, kind: int, protect: int) -> int: ...
-    def VirtualFree(self, address: int, size: int, kind: int) -> int: ...
+    class _Kernel32(Protocol):
+        def VirtualAlloc(self, address: int, size: int, kind: int, protect: int) -> int: ...
+        def VirtualFree(self, address: int, size: int, kind: int) -> int: ...
 
 
 # winnt.h
@@ -34,7 +36,7 @@ class WindowsPages:
     def __init__(self) -> None:
         self.page_size = mmap.PAGESIZE
         self.granularity = mmap.ALLOCATIONGRANULARITY
-        self._kernel32 = cast("_Kernel32", ffi.dlopen("kernel32.dll"))
+        self._kernel32: _Kernel32 = ffi.dlopen("kernel32.dll")
 
     def reserve(self, size: int, taken: list[int]) -> None:
         taken.extend(starmap(self._kernel32.VirtualAlloc, ((0, size, _MEM_RESERVE, _PAGE_NOACCESS),)))
