@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from _thread import allocate_lock
 from _weakref import ref
 
 import _cffi_backend
@@ -163,15 +164,27 @@ def still_there(left: Callable[[], object] | None) -> bool:
 
 
 in_use: dict[int, tuple[InUse, Callable[[], object]]] = {}
-"""Each with a weak reference to its region. What is garbage together with its region would be finalized while that is
-still used; what is in here is not garbage."""
+"""Each with a weak reference that is dead when its region is, its finalizer included. What is garbage together with
+its region would be finalized while that is still used; what is in here is not garbage."""
+
+NOWHERE = ffi.cast("char *", 0)
+"""`NOWHERE + 0` is new each time, and not tracked by the collector: what a region refers to for `in_use`."""
+
+_rescuing = allocate_lock()
 
 
 def rescue() -> None:
     """End what belongs to regions that died without their end."""
-    for used, region in in_use.copy().values():
-        if region() is None:
-            used.rescue()
+    if not _rescuing.acquire(blocking=False):
+        return  # whoever is at it does it
+    try:
+        for entry in in_use.copy().values():
+            used, alive = entry
+            # Looked up again: it may have ended since, and be used by another region.
+            if alive() is None and in_use.get(id(used)) is entry:
+                used.rescue()
+    finally:
+        _rescuing.release()
 
 
 # What the count says of a buffer that only its Exporter holds differs between versions: measured, not known.

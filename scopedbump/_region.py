@@ -12,13 +12,14 @@ The rules (numbers are those of the promises in the README):
 from __future__ import annotations
 
 from _operator import index
+from _thread import get_ident
 from _warnings import warn
 from _weakref import ref
 
 from scopedbump import _atomic, _views
 from scopedbump._bump import Bump, clear
 from scopedbump._errors import EscapeError, EscapeWarning
-from scopedbump._exporter import Exporter, ffi, in_use, still_there
+from scopedbump._exporter import NOWHERE, Exporter, ffi, in_use, still_there
 from scopedbump._layout import ALIGN, checked_int, place, round_up
 from scopedbump._reservation import Reservation
 
@@ -26,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Final, Literal, NoReturn, Self, TypeVar, final
+    from typing import Final, Literal, NoReturn, Self, final
 
     from typing_extensions import Buffer
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from scopedbump._escape import Escape
     from scopedbump._exporter import InUse
 
-    T = TypeVar("T")
+    _Use = tuple[InUse, Callable[[], object]]
 else:
 
     def final(cls):
@@ -97,12 +98,15 @@ class Region(Bump):
 
     __slots__ = (
         "__weakref__",
+        "_alive",
         "_cffi",
+        "_closer",
         "_ctypes",
         "_done",
         "_escape",
         "_escaped",
         "_exporter",
+        "_former",
         "_left",
         "_numpy",
         "_parent",
@@ -140,7 +144,9 @@ class Region(Bump):
         self._slabs: dict[int, Callable[[], None]] = {}
         self._busy: ref[Region] | Literal["reset"] | None = None
         self._ticket: ref[Region] | None = None
-        self._use: tuple[InUse, ref[Region]] | None = None
+        self._use: _Use | None = None
+        self._closer = 0  # the thread that ends it
+        self._former: tuple[Reservation, Exporter, _Use | None, list[memoryview]] | None = None
         self._escaped = False
         self._left: Callable[[], object] | None = None
         self._ctypes: CtypesAllocator | None = None
@@ -152,8 +158,8 @@ class Region(Bump):
         self._root = exporter.root()
         self._done = False
         used = reservation if parent is None else exporter
-        me: ref[Region] = ref(self)
-        self._use = in_use[id(used)] = (used, me)
+        self._alive = NOWHERE + 0
+        self._use = in_use[id(used)] = (used, ref(self._alive))
 
     # -- scopes, reset, close
 
@@ -250,6 +256,10 @@ class Region(Bump):
 
     def _restart(self) -> None:
         """The steps of a reset, each of which may be repeated."""
+        if self._former is not None and self._busy == "reset":  # interrupted on the move: begin again
+            self._reservation, self._exporter, self._use, _ = self._former
+            self._former = None
+        self._leave_former()
         old, exporter = self._reservation, self._exporter
         if self._busy != "reset":  # asked last: a close from elsewhere may have come
             return
@@ -270,18 +280,28 @@ class Region(Bump):
             except BaseException:
                 self._go_on(old, exporter, self._peak)
                 raise
+            self._former = (old, exporter, self._use, views)
             went_on = self._go_on(fresh, fresh.exporter(), 0)
-            (old if went_on else fresh).end(views if went_on else [], went_on)
+            self._leave_former()
+            if not went_on:
+                fresh.end([], pinned=False)
         if not went_on:
             raise self._closed_error()
+
+    def _leave_former(self) -> None:
+        """End the use of the reservation that a reset has moved from."""
+        if self._former is not None:
+            former, _, use, views = self._former
+            if former is not self._reservation and in_use.get(id(former)) is use:  # otherwise it has had its end
+                former.end(views, pinned=True)
+            self._former = None
 
     def _go_on(self, reservation: Reservation, exporter: Exporter, cursor: int) -> bool:
         """Begin again at `cursor`, unless a close from elsewhere came first."""
         views: list[memoryview] = []
         root = exporter.root()
         used = reservation if self._parent is None else exporter
-        me: ref[Region] = ref(self)
-        use = (used, me)
+        use = (used, ref(self._alive))
         key = id(used)
         with self._lock:
             if not _atomic.atomic:
@@ -345,10 +365,22 @@ class Region(Bump):
     def _finish(self, escape: Escape) -> None:
         if self._done:
             return
+        me = get_ident()
+        with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
+            mine = self._closer == 0 or self._closer == me
+            if mine:
+                self._closer = me
+        if not mine:
+            return  # another thread is at it
         try:
             self._end()
         except BaseException:  # of a signal handler: what was begun is brought to its end
-            self._end()
+            try:
+                self._end()
+            finally:
+                self._closer = 0
             raise
         if escape != "keep" and self._escaped and still_there(self._left):
             what = (
@@ -365,6 +397,7 @@ class Region(Bump):
             for scope in reversed(self._open_scopes()):
                 scope._finish("keep")
         self._stop(ending=True)  # from here on no reset goes on
+        self._leave_former()
         self._revoke()
         exporter = self._exporter
         pinned = exporter.pinned()

@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import scopedbump
 from scopedbump import _atomic, _exporter, _pages, _reservation, bump_region
-from scopedbump._pages import Pages
+
+if TYPE_CHECKING:
+    from scopedbump._pages import Pages
 
 PACKAGE = str(Path(scopedbump.__file__).parent)
 RECORDS = [
