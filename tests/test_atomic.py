@@ -60,6 +60,16 @@ def test_between_reading_and_writing_there_is_no_break(
     assert not [name for name in names if any(part in name for part in BREAKS)], names
 
 
+def test_the_adapters_bump_without_a_break_too() -> None:
+    """Promise 9: what the adapters for ctypes and cffi do by themselves is such a stretch as well."""
+    from scopedbump._adapters import _claim, cffi_
+
+    inner = next(c for c in cffi_._maker.__code__.co_consts if getattr(c, "co_name", "") == "claim_fast")
+    for code in (_claim.claim.__code__, inner):
+        names = stretch(code, loads("_cursor"), stores("_cursor"))
+        assert not [name for name in names if any(part in name for part in BREAKS)], names
+
+
 def test_the_slots_are_slots() -> None:
     """The stretches above load attributes of a region: a property or __getattr__ there would be a call."""
     for name in ("_cursor", "_limit", "_root", "_views", "_ready", "_busy", "_peak"):
