@@ -236,6 +236,7 @@ class Region(Bump):
                 was.
         """
         self._opened()
+        self._leave_former()  # this may come in the middle of another reset, when that has moved
         mine = False
         try:
             with self._lock:
