@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from scopedbump import Region, RegionPool, bump_region
-from support_stress import CPYTHON, both_builds, choose_build, in_process, ledger, run_threads
+from support_stress import CPYTHON, both_builds, choose_build, in_process, ledger, needs_cpython, run_threads
 
 MARK = bytes(range(256)) * 16
 
@@ -158,6 +158,7 @@ def many_scopes(build: str) -> None:
             del a, scope, scopes
 
 
+@needs_cpython
 @both_builds
 def test_thousands_of_scopes(build: str) -> None:
     """Promise 11: neither depth nor order is a matter of the interpreter's recursion limit."""

@@ -67,6 +67,8 @@ def test_the_code_runs(block: Block, tmp_path: Path) -> None:
     """Each Python block runs on its own, from top to bottom, with warnings as errors."""
     if missing := missing_imports(block.text):
         pytest.skip(f"needs {', '.join(missing)}")
+    if sys.implementation.name != "cpython" and "stats()" in block.text:
+        pytest.skip("what is held is known only after a collection, where nothing counts references")
     # The file begins at the block's line, so that a traceback names the line of the README.
     script = tmp_path / "README.md.py"
     script.write_text("\n" * block.line + block.text, encoding="utf-8")
@@ -101,6 +103,8 @@ def test_every_other_command_exists(command: str) -> None:
     """A command that the README names elsewhere is one that this project has, with the options that it takes."""
     words = shlex.split(command)
     if words[:2] == ["bash", ".ci/run"]:
+        if not (ROOT / ".ci").exists():
+            pytest.skip("this is no checkout")
         assert (ROOT / ".ci" / "run").exists()
     elif "scopedbump" in words and words[words.index("scopedbump") - 1] == "-m":
         arguments = words[words.index("scopedbump") + 1 :]
