@@ -44,7 +44,8 @@ class PosixPages:
     def __init__(self) -> None:
         self.page_size = mmap.PAGESIZE
         self.granularity = mmap.ALLOCATIONGRANULARITY
-        self._libc: _LibC = ffi.dlopen(None)
+        # cffi finds the names when they are used
+        self._libc: _LibC = ffi.dlopen(None)  # pyright: ignore[reportAttributeAccessIssue]
 
     def reserve(self, size: int, taken: list[int]) -> None:
         taken.extend(starmap(self._libc.mmap, ((0, size, _PROT_NONE, _RESERVED, -1, 0),)))

@@ -36,7 +36,8 @@ class WindowsPages:
     def __init__(self) -> None:
         self.page_size = mmap.PAGESIZE
         self.granularity = mmap.ALLOCATIONGRANULARITY
-        self._kernel32: _Kernel32 = ffi.dlopen("kernel32.dll")
+        # cffi finds the names when they are used
+        self._kernel32: _Kernel32 = ffi.dlopen("kernel32.dll")  # pyright: ignore[reportAttributeAccessIssue]
 
     def reserve(self, size: int, taken: list[int]) -> None:
         taken.extend(starmap(self._kernel32.VirtualAlloc, ((0, size, _MEM_RESERVE, _PAGE_NOACCESS),)))
