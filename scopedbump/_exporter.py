@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from _thread import allocate_lock
+from _thread import get_ident
 from _weakref import ref
 
 import _cffi_backend
@@ -170,21 +170,19 @@ its region would be finalized while that is still used; what is in here is not g
 NOWHERE = ffi.cast("char *", 0)
 """`NOWHERE + 0` is new each time, and not tracked by the collector: what a region refers to for `in_use`."""
 
-_rescuing = allocate_lock()
+_claimed: dict[int, tuple[int, object]] = {}
 
 
 def rescue() -> None:
     """End what belongs to regions that died without their end."""
-    if not _rescuing.acquire(blocking=False):
-        return  # whoever is at it does it
-    try:
-        for entry in in_use.copy().values():
-            used, alive = entry
+    me = get_ident()
+    for entry in in_use.copy().values():
+        used, alive = entry
+        if alive() is None and _claimed.setdefault(id(entry), (me, entry))[0] == me:  # for one thread, in C
             # Looked up again: it may have ended since, and be used by another region.
-            if alive() is None and in_use.get(id(used)) is entry:
+            if in_use.get(id(used)) is entry:
                 used.rescue()
-    finally:
-        _rescuing.release()
+            _claimed.pop(id(entry), None)
 
 
 # What the count says of a buffer that only its Exporter holds differs between versions: measured, not known.
