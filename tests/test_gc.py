@@ -13,6 +13,11 @@ import pytest
 from scopedbump import Region, RegionPool, bump_region
 from support_stress import CPYTHON, both_builds, choose_build, in_process, ledger, needs_cpython, run_threads
 
+pytestmark = pytest.mark.skipif(
+    sys.implementation.name != "cpython",
+    reason="the ledger here is settled by several collections a step: too slow on PyPy",
+)
+
 MARK = bytes(range(256)) * 16
 
 

@@ -18,6 +18,11 @@ import pytest
 from scopedbump import Region, RegionPool, ScopedBumpError, bump_region
 from support_stress import RECORDS, both_builds, choose_build, in_process, run_threads
 
+pytestmark = pytest.mark.skipif(
+    sys.implementation.name != "cpython",
+    reason="the ledger here is settled by several collections a step: too slow on PyPy",
+)
+
 
 def measure() -> dict[str, int]:
     """What may not grow: objects, and where the system tells, mappings, resident KiB and open files."""
