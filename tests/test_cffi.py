@@ -490,8 +490,8 @@ def test_what_is_made_may_end_in_a_dead_cycle(make: str) -> None:
                     node.made = c.pointer(a.alloc(8), "point *")
             node.me = node
             del node, c
-            gc.collect()
-            gc.collect()
+            for _ in range(8):  # PyPy runs one generation of finalizers at a time
+                gc.collect()
             assert a.released
         """,
         make,
