@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from scopedbump._region import Region
+    from scopedbump._lease import Lease
     from scopedbump._reservation import Reservation
 
     T = TypeVar("T")
@@ -59,7 +59,7 @@ class Bump:
     )
 
     name: str
-    _busy: ref[Region] | Literal["reset"] | None
+    _busy: ref[Lease] | Literal["reset"] | None
     _cursor: int
     _limit: int
     _lock: _atomic.Lock
@@ -298,6 +298,10 @@ class Bump:
         """The iterator over what `carve(root, starts)` makes of each chunk. For the adapters too."""
         self._opened()
         return chunks(self, size, align, carve)
+
+    def _covers(self, start: int, stop: int) -> bool:
+        base = self._reservation.address + self._offset
+        return base <= start and stop <= base + self._size
 
     def _prime(self) -> None:
         """Make the first window ready, as far as it is committed: before anybody else has the region."""

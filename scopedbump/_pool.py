@@ -28,7 +28,8 @@ from scopedbump._errors import CommitError, RegionClosedError
 from scopedbump._escape import Escape
 from scopedbump._exporter import in_use, rescue
 from scopedbump._layout import checked_int, round_up
-from scopedbump._region import DEFAULT_SIZE, Region, checked_escape, checked_name
+from scopedbump._lease import checked_escape, checked_name
+from scopedbump._region import DEFAULT_SIZE, Region
 from scopedbump._reservation import Reservation
 
 if TYPE_CHECKING:

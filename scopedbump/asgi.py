@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, final
 
 from scopedbump._escape import Escape
+from scopedbump._lease import checked_escape
 from scopedbump._pool import RegionPool, checked_pool
-from scopedbump._region import checked_escape
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, final
 
 from scopedbump._current import Current
 from scopedbump._escape import Escape
+from scopedbump._lease import checked_escape
 from scopedbump._pool import RegionPool, checked_pool
-from scopedbump._region import Region, checked_escape
+from scopedbump._region import Region
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

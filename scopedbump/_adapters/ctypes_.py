@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from scopedbump._lease import Lease
     from scopedbump._region import Region
 
     _Facts: TypeAlias = tuple[int, int, Callable[[memoryview, int], Any] | None, bool]
@@ -292,7 +293,7 @@ class CtypesAllocator:
 
     def _covers(self, address: int) -> bool:
         """Whether an address lies in this region or one around it: both keep it as long as anything points in here."""
-        region = self._region
+        region: Lease = self._region
         while region._parent is not None:
             region = region._parent
         return region._covers(address, address + 1)
