@@ -23,9 +23,10 @@ np = pytest.importorskip("numpy", reason="NumPy is not installed")
 if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
     pytest.skip("NumPy's allocator can be a region only on CPython with a GIL", allow_module_level=True)
 
+from scopedbump._adapters import _numpy_abi as abi  # noqa: E402
 from scopedbump._adapters import _numpy_memory as memory  # noqa: E402
 
-umath = memory._umath
+umath = abi.umath
 BIG = 10_000  # items of 8 bytes
 LEAST = 1 << 14
 
@@ -280,11 +281,11 @@ def test_another_librarys_handler_is_respected() -> None:
     with bump_region() as a:
         h = a.numpy.handler(LEAST)
         h.__enter__()
-        ours = memory._set_handler(memory._default_capsule)
+        ours = abi.set_handler(abi.default_capsule)
         with pytest.raises(RuntimeError, match="entered later"):
             h.__exit__(None, None, None)
         assert np.ones(BIG).ctypes.data not in a
-        memory._set_handler(ours)
+        abi.set_handler(ours)
         assert np.ones(BIG).ctypes.data in a
         h.__exit__(None, None, None)
 

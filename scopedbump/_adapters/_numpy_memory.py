@@ -26,7 +26,6 @@ from __future__ import annotations
 import atexit
 import contextvars
 import ctypes
-import importlib
 import itertools
 import sys
 import threading
@@ -37,6 +36,22 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from scopedbump._adapters._numpy_abi import (
+    NAME,
+    Handler,
+    default,
+    default_calloc,
+    default_capsule,
+    default_free,
+    default_malloc,
+    default_realloc,
+    get_handler,
+    new_capsule,
+    python,
+    raise_in,
+    set_handler,
+    type_slot,
+)
 from scopedbump._exporter import ffi
 
 if TYPE_CHECKING:
@@ -78,60 +93,6 @@ _live: dict[int, Block] = {}
 """By ticket: what is called when its block is freed."""
 
 
-# -- NumPy's side: numpy/core/include/numpy/ndarraytypes.h and NEP 49
-
-
-class _Handler(ctypes.Structure):
-    """PyDataMem_Handler, version 1."""
-
-    _fields_ = (
-        ("name", ctypes.c_char * 127),
-        ("version", ctypes.c_uint8),
-        ("ctx", ctypes.c_size_t),
-        ("malloc", ctypes.c_size_t),
-        ("calloc", ctypes.c_size_t),
-        ("realloc", ctypes.c_size_t),
-        ("free", ctypes.c_size_t),
-    )
-    ctx: int
-    malloc: int
-    calloc: int
-    realloc: int
-    free: int
-
-
-_NAME = b"mem_handler"  # capsules keep the pointer
-_word = ctypes.c_size_t
-_object = ctypes.py_object
-_python = ctypes.pythonapi
-_capsule_pointer = ctypes.PYFUNCTYPE(_word, _object, ctypes.c_char_p)(("PyCapsule_GetPointer", _python))
-_new_capsule = ctypes.PYFUNCTYPE(_object, _word, ctypes.c_char_p, _word)(("PyCapsule_New", _python))
-_type_slot = ctypes.PYFUNCTYPE(_word, _object, ctypes.c_int)(("PyType_GetSlot", _python))
-_raise_in: Callable[[int, type[BaseException]], int] = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, _object)(
-    ("PyThreadState_SetAsyncExc", _python)
-)
-
-try:
-    _umath = importlib.import_module("numpy._core._multiarray_umath")
-except ImportError:  # NumPy 1
-    _umath = importlib.import_module("numpy.core._multiarray_umath")
-_api = (_word * 306).from_address(_capsule_pointer(_umath._ARRAY_API, None))
-_set_handler: Callable[[object], object] = ctypes.PYFUNCTYPE(_object, _object)(_api[304])
-_get_handler: Callable[[], object] = ctypes.PYFUNCTYPE(_object)(_api[305])
-
-# In an empty context there is no handler but the default. All its functions want the GIL: its cache has no lock.
-_default_capsule = contextvars.Context().run(_get_handler)
-_default = _Handler.from_address(_capsule_pointer(_default_capsule, _NAME))
-_default_calloc: Callable[..., int] = partial(
-    ctypes.PYFUNCTYPE(_word, _word, _word, _word)(_default.calloc), _default.ctx
-)
-_default_malloc: Callable[..., int] = partial(ctypes.PYFUNCTYPE(_word, _word, _word)(_default.malloc), _default.ctx)
-_default_realloc: Callable[..., int] = partial(
-    ctypes.PYFUNCTYPE(_word, _word, _word, _word)(_default.realloc), _default.ctx
-)
-_default_free = partial(ctypes.PYFUNCTYPE(None, _word, _word, _word)(_default.free), _default.ctx)
-
-
 # -- tickets
 
 
@@ -149,8 +110,8 @@ class _Slot:
 
     def __init__(self) -> None:
         self.ticket = _Ticket(next(_numbers))
-        self.handler = _Handler(b"scopedbump", 1, id(self.ticket), *_functions)
-        self.capsule: object = _new_capsule(ctypes.addressof(self.handler), _NAME, 0)
+        self.handler = Handler(b"scopedbump", 1, id(self.ticket), *_functions)
+        self.capsule: object = new_capsule(ctypes.addressof(self.handler), NAME, 0)
         _slots[id(self.ticket)] = self
         _ours[id(self.capsule)] = self
 
@@ -168,19 +129,19 @@ def enter(server: Server) -> tuple[contextvars.Token[Server | None], object]:
     """Make a server NumPy's allocator in this context: what `leave` needs."""
     slot = _next_slot()
     token = current.set(server)
-    (before,) = map(_set_handler, (slot.capsule,))
+    (before,) = map(set_handler, (slot.capsule,))
     _used.append(slot)
     return token, before
 
 
 def is_ours() -> bool:
     """Whether NumPy's handler in this context is one from here."""
-    return id(_get_handler()) in _ours
+    return id(get_handler()) in _ours
 
 
 def restore(before: object) -> None:
     """Give NumPy the handler back that it had before."""
-    _set_handler(before)
+    set_handler(before)
 
 
 def _next_slot() -> _Slot:
@@ -199,13 +160,13 @@ def _next_slot() -> _Slot:
 def _rotate(slot: _Slot, handler: Server) -> None:
     """Give NumPy the next ticket, now that this one is used."""
     if handler.ended:  # a task has outlived it
-        (before,) = map(_set_handler, (_default_capsule,))
+        (before,) = map(set_handler, (default_capsule,))
     else:
         following = _next_slot()
-        (before,) = map(_set_handler, (following.capsule,))
+        (before,) = map(set_handler, (following.capsule,))
         _used.append(following)
     if before is not slot.capsule and id(before) not in _ours:
-        _set_handler(before)  # somebody else's handler is at work here, and got a block of ours to copy
+        set_handler(before)  # somebody else's handler is at work here, and got a block of ours to copy
 
 
 def _doubt(slot: _Slot, block: Block) -> None:
@@ -227,7 +188,7 @@ def sweep() -> None:
 
 
 def _default_block(address: int, size: int) -> Block:
-    block = Block(_default_free, address, size)
+    block = Block(default_free, address, size)
     block.address = address
     block.length = size
     block.root = None
@@ -248,7 +209,7 @@ def _allocate(zero: int, ctx: int, size: int, each: int = 1) -> int:
     else:
         if handler is not None:
             handler.passed(size)
-        (address,) = map(_default_calloc, (size,), (1,)) if zero else map(_default_malloc, (size,))
+        (address,) = map(default_calloc, (size,), (1,)) if zero else map(default_malloc, (size,))
         if not address:
             return 0
         block = _default_block(address, size)
@@ -277,7 +238,7 @@ def _realloc(ctx: int, old: int, size: int) -> int:
     if block.root is None:
         if handler is not None:
             handler.passed(size)
-        (address,) = map(_default_realloc, (old,), (size,))
+        (address,) = map(default_realloc, (old,), (size,))
         new = None
     elif size <= block.length:
         return old
@@ -288,7 +249,7 @@ def _realloc(ctx: int, old: int, size: int) -> int:
         else:
             if handler is not None:
                 handler.passed(size)
-            (address,) = map(_default_malloc, (size,))
+            (address,) = map(default_malloc, (size,))
     if not address:
         return 0
     _move(slot, block, new, address, size)
@@ -330,7 +291,7 @@ def _mend(_: type[BaseException], error: BaseException, trace: TracebackType | N
                 return once.pop()  # the interpreter takes what it gets here for the exception
 
         # By unpacking: after a call it would be raised here.
-        (_threads,) = map(_raise_in, (threading.get_ident(),), (Again,))
+        (_threads,) = map(raise_in, (threading.get_ident(),), (Again,))
     return result
 
 
@@ -386,21 +347,21 @@ _callbacks = [
     )
 ]
 _TP_FINALIZE = 80  # Include/typeslots.h
-_functions = [*(int(ffi.cast("uintptr_t", callback)) for callback in _callbacks), _type_slot(_Ticket, _TP_FINALIZE)]
+_functions = [*(int(ffi.cast("uintptr_t", callback)) for callback in _callbacks), type_slot(_Ticket, _TP_FINALIZE)]
 _used.append(_Slot())
 _ALONE = sys.getrefcount(_used[0].capsule)
 
 # Never freed, whatever becomes of this module.
-_immortal = (_NAME, _callbacks, _slots, _live, _doubtful)
-_python.Py_IncRef(_object(_immortal))
+_immortal = (NAME, _callbacks, _slots, _live, _doubtful)
+python.Py_IncRef(ctypes.py_object(_immortal))
 
 
 def _retire() -> None:
     """The process ends: from here on NumPy's default allocates, and nothing is freed."""
-    harmless = ctypes.cast(_python.Py_IsInitialized, ctypes.c_void_p).value or 0  # it ignores what it is given
+    harmless = ctypes.cast(python.Py_IsInitialized, ctypes.c_void_p).value or 0  # it ignores what it is given
     for slot in tuple(_slots.values()):
         slot.handler.free = harmless
-        slot.handler.malloc, slot.handler.calloc = _default.malloc, _default.calloc
+        slot.handler.malloc, slot.handler.calloc = default.malloc, default.calloc
 
 
 atexit.register(_retire)
