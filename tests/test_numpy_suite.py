@@ -17,9 +17,8 @@ if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", l
 
 PACKAGES = ["numpy.lib", "numpy.linalg", "numpy.ma", "numpy.random", "numpy.fft"]
 
-# They set handlers of their own, by an extension module that they build, and look for the default by its name; or they
-# count the references to the int 1 in the whole process, of which some are the handler's (before Python 3.12).
-ABOUT_THE_DEFAULT = ("test_mem_policy.py", "test_refcount_vectorize", "test_refcount_vdot")
+# They set handlers of their own, by an extension module that they build, and look for the default by its name.
+ABOUT_THE_DEFAULT = "test_mem_policy.py"
 
 
 def outcomes(folder: Path, handler: bool, *packages: str) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def compare(folder: Path, *packages: str) -> None:
     differ = {
         name: (result, without["results"][name])
         for name, result in with_it["results"].items()
-        if result != without["results"][name] and not any(each in name for each in ABOUT_THE_DEFAULT)
+        if result != without["results"][name] and ABOUT_THE_DEFAULT not in name
     }
     assert not differ
 
