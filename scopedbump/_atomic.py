@@ -47,7 +47,10 @@ class _NoLock:
 _NO_LOCK = _NoLock()
 
 cpython = sys.implementation.name == "cpython"
-atomic: bool = cpython and getattr(sys, "_is_gil_enabled", lambda: True)()
+free_threaded: bool = not getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether threads run Python at the same time."""
+
+atomic: bool = cpython and not free_threaded
 """Whether a stretch of byte code without calls is atomic here: the fast path is open, and the locks are none."""
 
 

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_ZEROS = memoryview(bytes(WINDOW))
-_ALL = slice(None)  # made here: making one is where a garbage collection may come in
+_ZEROS = bytes(WINDOW)
 
 
 class Bump:
@@ -112,7 +111,7 @@ class Bump:
         align = checked_align(align)
         while True:
             root, start = self._claim(size, align, zero)
-            view = root[start : start + size]
+            view = _views.cut(root, start, start + size)
             self._track((view,))
             if self._root is root:
                 return view
@@ -185,8 +184,10 @@ class Bump:
         if self._offset + target > reservation.committed:
             reservation.commit(self._offset + target)
         dirty = reservation.dirty
-        used = root[ready : max(ready, min(target, dirty - self._offset))]
-        zeros = _ZEROS[: used.nbytes]
+        end = max(ready, min(target, dirty - self._offset))
+        # Made here: making anything is where a garbage collection may come in.
+        used = slice(ready, end)
+        zeros = memoryview(_ZEROS)[: end - ready]
         limit = target if _atomic.atomic else -1
         with self._lock:
             if not _atomic.atomic:
@@ -200,7 +201,7 @@ class Bump:
                 and self._busy is None
                 and reservation.dirty == dirty
             ):
-                used[_ALL] = zeros
+                root[used] = zeros
                 self._cursor = stop
                 self._ready = target
                 self._limit = limit
@@ -281,11 +282,14 @@ class Bump:
 
         def carve(root: memoryview, starts: range) -> list[memoryview]:
             nonlocal made
-            chunk = root[starts.start : starts[-1] + size]
-            cuts = made
-            if len(cuts) != len(starts):
-                made = cuts = [slice(at, at + size) for at in range(0, len(starts) * stride, stride)]
-            views = [chunk[cut] for cut in cuts]
+            if _atomic.free_threaded:
+                views = [_views.cut(root, start, start + size) for start in starts]
+            else:
+                chunk = root[starts.start : starts[-1] + size]
+                cuts = made
+                if len(cuts) != len(starts):
+                    made = cuts = [slice(at, at + size) for at in range(0, len(starts) * stride, stride)]
+                views = [chunk[cut] for cut in cuts]
             self._track(views)
             if self._root is not root:  # closed or reset meanwhile: the revocation may not have seen them
                 for view in views:
@@ -313,7 +317,7 @@ class Bump:
         ready = min(WINDOW, self._size, committed)
         dirty = min(ready, reservation.dirty - self._offset)
         if dirty > 0:
-            root[:dirty] = _ZEROS[:dirty]
+            root[:dirty] = memoryview(_ZEROS)[:dirty]
         self._ready = ready
         if _atomic.atomic:
             self._limit = ready
@@ -321,6 +325,7 @@ class Bump:
 
 def clear(root: memoryview, start: int, stop: int) -> None:
     """Zero root[start:stop], which belongs to the caller alone: others may run meanwhile."""
+    zeros = memoryview(_ZEROS)
     for at in range(start, stop, WINDOW):
-        here = root[at : min(at + WINDOW, stop)]
-        here[_ALL] = _ZEROS[: here.nbytes]
+        end = min(at + WINDOW, stop)
+        root[at:end] = zeros[: end - at]

@@ -2,12 +2,18 @@
 
 With reference counts the list holds the views, and dead are those that only the list refers to.
 Without (PyPy) it holds weak references to them.
+
+On a free-threaded CPython (3.14) memoryviews that are cut from the same one count each other without a lock, so there
+every view is cut from a memoryview of its own. Nor does a memoryview wait with its release for a thread that is in the
+middle of using it: a close is not safe there while another thread writes through a view.
 """
 
 from __future__ import annotations
 
 import sys
 from _weakref import ref
+
+from scopedbump import _atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +24,18 @@ SWEEP_AT = 256
 
 COUNTED = hasattr(sys, "getrefcount")
 """Whether Python counts references here."""
+
+if TYPE_CHECKING or not _atomic.free_threaded:
+
+    def cut(root: memoryview, start: int, stop: int) -> memoryview:
+        """A view of root[start:stop]."""
+        return root[start:stop]
+
+else:
+
+    def cut(root, start, stop):
+        return memoryview(root.obj)[start:stop]
+
 
 if TYPE_CHECKING or COUNTED:
 

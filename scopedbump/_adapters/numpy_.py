@@ -200,7 +200,7 @@ class NumpyAllocator:
         root, start = self._region._claim(size, max(_ALIGN, dtype.alignment), zero)
         # By way of an array of bytes, so that `base` shows these bytes only: over a memoryview it would be the whole
         # region, of which most is not there.
-        own = np.frombuffer(root[start : start + size], np.uint8)
+        own = np.frombuffer(root, np.uint8, size, start)
         return np.ndarray(dims, dtype, own, order=order)
 
 
