@@ -124,7 +124,7 @@ _looked_up: dict[CodeType, tuple[set[int], set[int]]] = {}
 def breaks(code: CodeType) -> tuple[set[int], set[int]]:
     """The offsets before which CPython may let signal handlers, other threads and the collector in.
 
-    And those to leave alone: an exception before POP_EXCEPT, which can't raise, leaves the one that is handled behind.
+    And those to leave alone: an exception before POP_EXCEPT or NOT_TAKEN, which can't raise, passes by the handlers.
     """
     found = _looked_up.get(code)
     if found is None:
@@ -134,7 +134,7 @@ def breaks(code: CodeType) -> tuple[set[int], set[int]]:
         for instruction in dis.get_instructions(code):
             if before.startswith(_BREAKS):
                 offsets.add(instruction.offset)
-            if instruction.opname == "POP_EXCEPT":
+            if instruction.opname in ("POP_EXCEPT", "NOT_TAKEN"):
                 closed.add(instruction.offset)
             if instruction.opname.startswith("JUMP_BACKWARD") and isinstance(instruction.argval, int):
                 offsets.add(instruction.argval)
