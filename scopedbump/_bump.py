@@ -127,6 +127,7 @@ class Bump:
             reservation = self._reservation
             root = self._root
             if root is None or self._busy is not None:
+                del root  # a traceback must not pin
                 root = self._opened()
             cursor = self._cursor
             ready = self._ready
@@ -136,6 +137,7 @@ class Bump:
             if not size:
                 start = stop = min(start, self._size)
             if stop > self._size:
+                del root  # as above
                 raise RegionFullError(size, align, self._size - cursor, self._size, self.name)
             if stop <= ready:
                 if self._take(root, cursor, stop, ready):
@@ -152,10 +154,10 @@ class Bump:
 
     def _opened(self) -> memoryview:
         """The root, or the error that says why nothing can be allocated."""
-        root = self._root
         if self._busy is not None:
             what = "being reset" if self._busy == "reset" else "in use by an open scope"
             raise RegionBusyError(f"{self!r} is {what}: allocate from the scope, or end it first")
+        root = self._root
         if root is None:
             raise self._closed_error()
         return root

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+import cffi
 import pytest
 
-from scopedbump import EscapeError, EscapeWarning, RegionClosedError, bump_region
+from scopedbump import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError, bump_region
 from scopedbump._exporter import ffi
 from support import collect, counts_references, mapped, needs_maps, run_script
 
@@ -275,3 +276,36 @@ def test_finalizers_of_a_dead_cycle_read_through_their_escape() -> None:
         print(a.released)
     """)
     assert output.split() == ["b'345'", "True"]
+
+
+@counts_references
+def test_a_refusal_that_is_kept_pins_nothing() -> None:
+    """Promise 3: what a log or a debugger keeps of an error, its frames included, is no escape."""
+    kept: list[BaseException] = []
+    own = cffi.FFI()
+    too_much = 1 << 20
+    with bump_region(1 << 16) as a:
+        next(a.slab(16))
+        calls: list[Callable[[], object]] = [
+            lambda: a.alloc(too_much),
+            lambda: a.alloc(too_much, 4096, zero=False),
+            lambda: a.copy(bytes(too_much)),
+            lambda: next(a.slab(too_much)),
+            lambda: a.ctypes.new(ctypes.c_char * too_much),
+            lambda: next(a.ctypes.slab(ctypes.c_char * too_much)),
+            lambda: a.ctypes.strings(["x" * too_much]),
+            lambda: a.cffi(own).new("char[]", too_much),
+            lambda: a.cffi(own).new("char[]", b"x" * too_much),
+            lambda: a.cffi(own).string("x" * too_much),
+        ]
+        for call in calls:
+            with pytest.raises(RegionFullError) as caught:
+                call()
+            kept.append(caught.value)
+        with a.scope():
+            with pytest.raises(RegionBusyError) as busy:
+                a.alloc(1)
+            kept.append(busy.value)
+        assert a.used < 1 << 16
+    assert len(kept) == len(calls) + 1
+    assert a.released

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -22,6 +23,15 @@ from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullErr
 SIZE = 1 << 20
 block_sizes = st.one_of(st.integers(0, 200), st.sampled_from([4096, 33_000, 70_000, 200_000]))
 alignments = st.sampled_from([1, 2, 8, 16, 16, 16, 64, 4096])
+
+
+def refuses(error: type[Exception], function: Callable[..., object], *arguments: object) -> bool:
+    """What pytest.raises looks for; but that leaves frames to the garbage collector, whose variables may be pins."""
+    try:
+        function(*arguments)
+    except error:
+        return True
+    return False
 
 
 @dataclass
@@ -128,8 +138,7 @@ class Machine(RuleBasedStateMachine):
         if len(self.levels) < 6:
             parent = self.top.region
             self.levels.append(Level(parent.scope()))
-            with pytest.raises(RegionBusyError):
-                parent.alloc(1)
+            assert refuses(RegionBusyError, parent.alloc, 1)
 
     @precondition(lambda self: len(self.levels) > 1)
     @rule(outer=st.integers(0, 2))
@@ -139,8 +148,7 @@ class Machine(RuleBasedStateMachine):
         self.levels[index].region.close()
         for level in self.levels[index:]:
             assert level.region.closed
-            with pytest.raises(RegionClosedError):
-                level.region.alloc(1)
+            assert refuses(RegionClosedError, level.region.alloc, 1)
             self.end(level)
         del self.levels[index:]
 
@@ -189,8 +197,7 @@ class Machine(RuleBasedStateMachine):
         for pin, content in self.escaped:
             assert pin == content
         for view in self.revoked:
-            with pytest.raises(ValueError, match="released"):
-                len(view)
+            assert refuses(ValueError, len, view)
         self.revoked.clear()
         if self.levels:
             self.levels[0].region._check()

@@ -22,7 +22,7 @@ ABOUT_THE_DEFAULT = "test_mem_policy.py"
 
 
 def outcomes(folder: Path, handler: bool, *packages: str) -> dict[str, Any]:
-    """What became of each of NumPy's tests, in a process of its own, without those that it calls slow."""
+    """What became of each of NumPy's tests, in a process of its own."""
     results = folder / f"{handler}.json"
     environment = dict(
         os.environ,
@@ -31,7 +31,7 @@ def outcomes(folder: Path, handler: bool, *packages: str) -> dict[str, Any]:
         SUITE_HANDLER=str(int(handler)),
         SUITE_RESULTS=str(results),
     )
-    options = ["-q", "-W", "ignore", "-m", "not slow", "-o", "addopts=", "-p", "no:cacheprovider", "-o", "timeout=600"]
+    options = ["-q", "-W", "ignore", "-o", "addopts=", "-p", "no:cacheprovider", "-o", "timeout=600"]
     command = [sys.executable, "-X", "faulthandler", "-m", "pytest", *options, "-p", "numpy_suite_plugin"]
     done = subprocess.run(
         [*command, "--pyargs", *packages],
@@ -69,7 +69,7 @@ def test_numpys_fft_tests_do_not_notice(tmp_path: Path) -> None:
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("package", ["numpy._core", *PACKAGES])
 def test_numpys_own_tests_do_not_notice(package: str, tmp_path: Path) -> None:
-    """All that NumPy does not call slow gives the same result with every test under a handler as without."""
+    """Every test gives the same result under a handler as without one."""
     if package == "numpy._core" and np.__version__ < "2":
         package = "numpy.core"
     compare(tmp_path, package)

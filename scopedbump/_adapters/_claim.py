@@ -42,12 +42,15 @@ def _claim_slowly(region: Region, size: int, align: int) -> tuple[memoryview, in
         try:
             root, cursor = region._claim(gap + size, 1)
         except RegionFullError as full:
-            raise RegionFullError(size, align, full.available, full.size, full.name) from None
-        if not (address + cursor + gap) % align and region._reservation is reservation:
-            return root, cursor, cursor + gap
-        # Another thread allocated or reset in between: the bytes are ours, but in the wrong place.
-        give_back(region, root, cursor, cursor + gap + size)
-        del root
+            left = full.available, full.size, full.name
+        else:
+            if not (address + cursor + gap) % align and region._reservation is reservation:
+                return root, cursor, cursor + gap
+            # Another thread allocated or reset in between: the bytes are ours, but in the wrong place.
+            give_back(region, root, cursor, cursor + gap + size)
+            del root
+            continue
+        raise RegionFullError(size, align, *left)  # not in the clause: the first error refers to frames, which pin
 
 
 def give_back(region: Region, root: memoryview, cursor: int, stop: int) -> None:

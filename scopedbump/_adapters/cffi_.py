@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
 import _cffi_backend
 
 from scopedbump._adapters._claim import POINTER_SIZE, claim, encoded, encoded_all, give_back, put_strings
-from scopedbump._errors import RegionClosedError
+from scopedbump._errors import RegionClosedError, ScopedBumpError
 from scopedbump._layout import ALIGN
 
 if TYPE_CHECKING:
@@ -194,7 +194,10 @@ class CffiAllocator:
         except (KeyError, TypeError):
             ctype, make, align, spare = self._entry(cdecl)
         if init is None:
-            return make(ctype, None)
+            try:
+                return make(ctype, None)
+            except ScopedBumpError as refusal:
+                raise refusal.with_traceback(None) from None  # its frames hold the memory
         try:
             maker = spare.pop()
         except IndexError:
@@ -203,9 +206,11 @@ class CffiAllocator:
         claimed[1] = 0
         try:
             return make(ctype, init)
-        except BaseException:
+        except BaseException as error:
             if claimed[1]:
                 give_back(self._region, root, *claimed)
+            if isinstance(error, ScopedBumpError):
+                raise error.with_traceback(None) from None  # as above
             raise
         finally:
             spare.append(maker)
