@@ -110,7 +110,7 @@ class Bump:
         size = checked_int(size, "size", 0)
         align = checked_align(align)
         while True:
-            root, start = self._claim(size, align, zero)
+            root, _, start = self._claim(size, align, zero)
             view = _views.cut(root, start, start + size)
             self._track((view,))
             if self._root is root:
@@ -118,11 +118,13 @@ class Bump:
             # Closed or reset by another thread: the next round says which.
             view.release()
 
-    def _claim(self, size: int, align: int = ALIGN, zero: bool = True) -> tuple[memoryview, int]:
-        """Take `size` bytes: (root, start) with root[start:start + size] committed, aligned, and the caller's alone.
+    def _claim(self, size: int, align: int = ALIGN, zero: bool = True) -> tuple[memoryview, int, int]:
+        """Take `size` bytes: (root, cursor, start), they are root[start:start + size], and the cursor was there.
 
-        For the adapters: whatever they make must hold root or a view of it.
+        They are committed, aligned, and the caller's alone. For the adapters: whatever they make must hold root or a
+        view of it.
         """
+        tried = False
         while True:
             reservation = self._reservation
             root = self._root
@@ -133,24 +135,22 @@ class Bump:
             ready = self._ready
             if reservation is not self._reservation:
                 continue  # a reset came in between: root does not keep this reservation
-            start, stop = place(reservation.address + self._offset, cursor, size, align)
-            if not size:
-                start = stop = min(start, self._size)
-            if stop > self._size:
+            stop = size + place(reservation.address + self._offset, cursor, align)
+            if size and stop > self._size:
                 del root  # as above
                 raise RegionFullError(size, align, self._size - cursor, self._size, self.name)
-            if stop <= ready:
-                if self._take(root, cursor, stop, ready):
-                    return root, start
-            elif zero and stop <= cursor + WINDOW:
-                if self._advance(reservation, root, cursor, stop, ready):
-                    return root, start
-            else:
-                reservation.commit(self._offset + stop)
-                if self._take(root, cursor, stop, ready):
-                    if zero:
-                        clear(root, max(start, ready), min(stop, reservation.dirty - self._offset))
-                    return root, start
+            ahead = stop > ready and (tried or not zero or stop > cursor + WINDOW)
+            if ahead:
+                reservation.commit(self._offset + min(stop, self._size))
+            elif stop > ready:
+                tried = True  # once: a handler at every moment would move the cursor at each
+                self._advance(reservation, root, cursor, ready)
+            taken = self._take(root, size, align, ahead)
+            if taken is not None:
+                cursor, start, ready = taken
+                if zero and ready < start + size:
+                    clear(root, max(start, ready), min(start + size, reservation.dirty - self._offset))
+                return root, cursor, start
 
     def _opened(self) -> memoryview:
         """The root, or the error that says why nothing can be allocated."""
@@ -165,23 +165,33 @@ class Bump:
     def _closed_error(self) -> RegionClosedError:
         return RegionClosedError(f"{self!r} has ended: what is needed longer belongs into a region that lives longer")
 
-    def _take(self, root: memoryview, cursor: int, stop: int, ready: int) -> bool:
-        """Move the cursor to `stop` if nobody has moved it meanwhile."""
+    def _take(self, root: memoryview, size: int, align: int, ahead: bool) -> tuple[int, int, int] | None:
+        """Move the cursor over what is ready, or with `ahead` over what is committed: where it was, start, `_ready`."""
+        taken = False
+        cursor = start = ready = 0
         with self._lock:
             if not _atomic.atomic:
                 _atomic.alone(self._lock)
-            # A scope that came and went left the cursor where it was, but not the bytes behind it: `_ready` says so.
-            if self._root is root and self._cursor == cursor and self._ready == ready and self._busy is None:
-                self._cursor = stop
-                if self._ready < stop:
-                    self._ready = stop
-                    if self._limit >= 0:
-                        self._limit = stop
-                return True
-        return False
+            if self._root is root and self._busy is None:
+                cursor = self._cursor
+                ready = self._ready
+                base = self._reservation.address + self._offset
+                start = (base + cursor + align - 1 & -align) - base  # as `place`: a call would end the stretch
+                if start > self._size and not size:
+                    start = self._size
+                stop = start + size
+                usable = self._reservation.committed - self._offset if ahead else ready
+                if stop <= usable and stop <= self._size:
+                    taken = True
+                    self._cursor = stop
+                    if ready < stop:
+                        self._ready = stop
+                        if self._limit >= 0:
+                            self._limit = stop
+        return (cursor, start, ready) if taken else None
 
-    def _advance(self, reservation: Reservation, root: memoryview, cursor: int, stop: int, ready: int) -> bool:
-        """Commit and clear a window from the cursor on, and move the cursor to `stop` if nobody has moved it."""
+    def _advance(self, reservation: Reservation, root: memoryview, cursor: int, ready: int) -> None:
+        """Make a window from the cursor on ready: commit and clear it, if nobody has moved the cursor meanwhile."""
         target = min(cursor + WINDOW, self._size)
         if self._offset + target > reservation.committed:
             reservation.commit(self._offset + target)
@@ -195,7 +205,8 @@ class Bump:
             if not _atomic.atomic:
                 _atomic.alone(self._lock)
             # Whoever else came this far may have handed out these bytes: then they must not be cleared again.
-            # A scope that came and went left the cursor where it was, but more to clear.
+            # A scope that came and went left the cursor where it was, but not the bytes behind it: `_ready` and
+            # `dirty` say so.
             if (
                 self._root is root
                 and self._cursor == cursor
@@ -204,11 +215,8 @@ class Bump:
                 and reservation.dirty == dirty
             ):
                 root[used] = zeros
-                self._cursor = stop
                 self._ready = target
                 self._limit = limit
-                return True
-        return False
 
     def _track(self, new: Iterable[memoryview]) -> None:
         views = self._views

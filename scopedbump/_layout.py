@@ -23,10 +23,9 @@ def round_up(value: int, align: int) -> int:
     return (value + align - 1) & -align
 
 
-def place(base: int, cursor: int, size: int, align: int) -> tuple[int, int]:
-    """Where a block of `size` bytes goes: (start, stop), relative to `base`, its absolute address aligned."""
-    start = (base + cursor + align - 1 & -align) - base
-    return start, start + size
+def place(base: int, cursor: int, align: int) -> int:
+    """Where a block starts that goes behind `cursor`, relative to `base`, with its absolute address aligned."""
+    return (base + cursor + align - 1 & -align) - base
 
 
 def commit_target(committed: int, needed: int, size: int, page: int) -> int:

@@ -140,7 +140,7 @@ class Lease(Bump):
             cursor = self._cursor
             if reservation is not self._reservation:
                 continue  # a reset came in between; the next round says which
-            start = min(place(reservation.address + self._offset, cursor, 0, ALIGN)[0], self._size)
+            start = min(place(reservation.address + self._offset, cursor, ALIGN), self._size)
             size = self._size - start
             exporter = Exporter(reservation.address + self._offset + start, size, root)
             scope = type(self)(reservation, exporter, size, self.name, escape, self._wipe, self, self._offset + start)

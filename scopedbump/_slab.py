@@ -90,7 +90,7 @@ class _Chunks(_Of[T]):
         stride = self._stride
         while True:
             try:
-                root, start = region._claim(stride * (count - 1) + self._size, self._align)
+                root, _, start = region._claim(stride * (count - 1) + self._size, self._align)
             except RegionFullError:
                 if count == 1:
                     raise

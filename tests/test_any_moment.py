@@ -243,8 +243,7 @@ def storm(kind: str, build: str, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
     elif kind == "gc.callbacks":
         gc.callbacks.append(interrupt)
-    # A handler at every container would be at it for ever: whoever is interrupted begins again.
-    set_threshold({"signal": 700, "gc.callbacks": 50}.get(kind, 1), 5, 5)
+    set_threshold(700 if kind == "signal" else 1, 5, 5)
     rounds = 0
     end = time.monotonic() + seconds
     try:
@@ -256,8 +255,11 @@ def storm(kind: str, build: str, seconds: float) -> None:
                 watched = Watched()
                 keep[:] = [*keep[-50:], weakref.ref(watched, interrupt)]
                 del watched
+            operation = (small, aligned, large, carve, scope, sweep, copy)[rounds % 7]
+            if kind == "gc.callbacks":  # the opening of a scope begins again when it was interrupted: for ever at 1
+                set_threshold(50 if operation is scope else 1, 5, 5)
             try:
-                (small, aligned, large, carve, scope, sweep, copy)[rounds % 7](a, blocks)
+                operation(a, blocks)
                 if rounds % 30 == 0:
                     a.reset()
                 if rounds % 40 == 0:

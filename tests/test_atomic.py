@@ -11,6 +11,7 @@ from types import CodeType
 import pytest
 
 from scopedbump import Region, RegionClosedError, RegionFullError, _atomic, bump_region
+from scopedbump._reservation import Reservation
 
 # Everything that calls, so that CPython may look for signals and threads after it; LOAD_ATTR is not among them for
 # slots and for instances of C types, which is all that these stretches load.
@@ -74,6 +75,8 @@ def test_the_slots_are_slots() -> None:
     """The stretches above load attributes of a region: a property or __getattr__ there would be a call."""
     for name in ("_cursor", "_limit", "_root", "_views", "_ready", "_busy", "_peak"):
         assert type(getattr(Region, name)).__name__ in ("member_descriptor", "getset_descriptor")
+    for name in ("address", "committed", "dirty"):
+        assert type(getattr(Reservation, name)).__name__ in ("member_descriptor", "getset_descriptor")
     assert "__getattr__" not in vars(Region)
     assert "__setattr__" not in vars(Region)
 

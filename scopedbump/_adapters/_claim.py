@@ -11,8 +11,6 @@ import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
-from scopedbump._errors import RegionFullError
-
 if TYPE_CHECKING:
     from scopedbump._region import Region
 
@@ -31,26 +29,7 @@ def claim(region: Region, size: int, align: int) -> tuple[memoryview, int, int]:
     if start < stop <= region._limit:
         region._cursor = stop
         return region._root, cursor, start  # type: ignore[return-value]  # not None: the limit was not -1
-    return _claim_slowly(region, size, align)
-
-
-def _claim_slowly(region: Region, size: int, align: int) -> tuple[memoryview, int, int]:
-    while True:
-        reservation = region._reservation
-        address = reservation.address + region._offset
-        gap = -(address + region._cursor) % align
-        try:
-            root, cursor = region._claim(gap + size, 1)
-        except RegionFullError as full:
-            left = full.available, full.size, full.name
-        else:
-            if not (address + cursor + gap) % align and region._reservation is reservation:
-                return root, cursor, cursor + gap
-            # Another thread allocated or reset in between: the bytes are ours, but in the wrong place.
-            give_back(region, root, cursor, cursor + gap + size)
-            del root
-            continue
-        raise RegionFullError(size, align, *left)  # not in the clause: the first error refers to frames, which pin
+    return region._claim(size, align)
 
 
 def give_back(region: Region, root: memoryview, cursor: int, stop: int) -> None:

@@ -143,7 +143,7 @@ class NumpyHandler:
                 ctypes.memset(address, 0, size)
         else:
             try:
-                claimed, start = region._claim(length, ALIGN, zero != 0)
+                claimed, _, start = region._claim(length, ALIGN, zero != 0)
             except ScopedBumpError:  # full, or ended meanwhile
                 return None
             if claimed is not root:

@@ -197,7 +197,7 @@ class NumpyAllocator:
         size = prod(dims) * dtype.itemsize
         if size > sys.maxsize:
             return np.empty(dims, dtype)  # raises NumPy's own error
-        root, start = self._region._claim(size, max(_ALIGN, dtype.alignment), zero)
+        root, _, start = self._region._claim(size, max(_ALIGN, dtype.alignment), zero)
         # By way of an array of bytes, so that `base` shows these bytes only: over a memoryview it would be the whole
         # region, of which most is not there.
         own = np.frombuffer(root, np.uint8, size, start)
