@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final, Protocol, final
 
-from scopedbump._exporter import ffi
+from scopedbump._exporter import ADDRESS, ffi
 from scopedbump._layout import checked_align, checked_int
 
 
@@ -55,7 +55,7 @@ class HeapAllocator:
 
 
 def _address(block: bytearray) -> int:
-    return int(ffi.cast("uintptr_t", ffi.from_buffer(block)))
+    return int(ffi.cast(ADDRESS, ffi.from_buffer(block)))
 
 
 heap: Final = HeapAllocator()

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 
 ffi = _cffi_backend.FFI()
+# Types, not their names: cffi is not to be interrupted where it reads a name for the first time.
+CHAR_POINTER = ffi.typeof("char *")
+ADDRESS = ffi.typeof("uintptr_t")
 
 
 class Exporter:
@@ -56,7 +59,7 @@ class Exporter:
     __slots__ = ("_anchor", "_around", "_buffer", "_watch")
 
     def __init__(self, address: int, size: int, around: memoryview | None = None) -> None:
-        self._anchor: CData | None = ffi.cast("char *", address)
+        self._anchor: CData | None = ffi.cast(CHAR_POINTER, address)
         self._buffer: buffer | None = ffi.buffer(self._anchor, size)
         self._around = around  # of a scope: the root that its memory is part of
         self._watch: Watch | None = None
@@ -167,7 +170,7 @@ in_use: dict[int, tuple[InUse, Callable[[], object]]] = {}
 """Each with a weak reference that is dead when its region is, its finalizer included. What is garbage together with
 its region would be finalized while that is still used; what is in here is not garbage."""
 
-NOWHERE = ffi.cast("char *", 0)
+NOWHERE = ffi.cast(CHAR_POINTER, 0)
 """`NOWHERE + 0` is new each time, and not tracked by the collector: what a region refers to for `in_use`."""
 
 _claimed: dict[int, tuple[int, object]] = {}

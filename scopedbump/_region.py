@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _operator import index
 
-from scopedbump._exporter import ffi
+from scopedbump._exporter import ADDRESS, ffi
 from scopedbump._layout import checked_int
 from scopedbump._lease import Lease, checked_escape, checked_name
 from scopedbump._reservation import Reservation
@@ -186,5 +186,5 @@ def _extent(view: Buffer) -> tuple[int, int]:
         data = ffi.from_buffer(view)
     except (TypeError, BufferError) as refusal:
         raise TypeError(f"a contiguous buffer is needed, not {view!r}: {refusal}") from None
-    start = int(ffi.cast("uintptr_t", data))
+    start = int(ffi.cast(ADDRESS, data))
     return start, start + len(data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from scopedbump._adapters import _numpy_memory as memory
 from scopedbump._errors import ScopedBumpError
-from scopedbump._exporter import ffi
+from scopedbump._exporter import ADDRESS, ffi
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -29,7 +29,7 @@ class Lot:
 
     def __init__(self, root: memoryview) -> None:
         self.root = weakref.ref(root)
-        self.base = int(ffi.cast("uintptr_t", ffi.from_buffer(root)))
+        self.base = int(ffi.cast(ADDRESS, ffi.from_buffer(root)))
         self.spare: defaultdict[int, list[int]] = defaultdict(list)
 
 

@@ -52,7 +52,7 @@ from scopedbump._adapters._numpy_abi import (
     set_handler,
     type_slot,
 )
-from scopedbump._exporter import ffi
+from scopedbump._exporter import ADDRESS, ffi
 
 if TYPE_CHECKING:
     from _cffi_backend import CData
@@ -347,7 +347,7 @@ _callbacks = [
     )
 ]
 _TP_FINALIZE = 80  # Include/typeslots.h
-_functions = [*(int(ffi.cast("uintptr_t", callback)) for callback in _callbacks), type_slot(_Ticket, _TP_FINALIZE)]
+_functions = [*(int(ffi.cast(ADDRESS, callback)) for callback in _callbacks), type_slot(_Ticket, _TP_FINALIZE)]
 _used.append(_Slot())
 _ALONE = sys.getrefcount(_used[0].capsule)
 

@@ -21,6 +21,7 @@ import _cffi_backend
 
 from scopedbump._adapters._claim import POINTER_SIZE, claim, encoded, encoded_all, give_back, put_strings
 from scopedbump._errors import RegionClosedError, ScopedBumpError
+from scopedbump._exporter import CHAR_POINTER
 from scopedbump._layout import ALIGN
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ if TYPE_CHECKING:
 
 
 def _maker(region: Region, root: memoryview, align: int) -> _Maker:
-    base = _ffi.cast("char *", region._reservation.address + region._offset)
+    base = _ffi.cast(CHAR_POINTER, region._reservation.address + region._offset)
     mask = align - 1
     claimed = [0, 0]
 
@@ -332,7 +333,7 @@ def _pinning(ctype: _cffi_backend.CType, address: int, size: int, root: memoryvi
     Not `from_buffer` of a memoryview: in a dead cycle that crashes the collector of CPython before 3.13.
     """
     let_go = _pin(root)
-    start = _ffi.cast("char *", address)
+    start = _ffi.cast(CHAR_POINTER, address)
     if ctype.kind == "array":
         length = size // _ffi.sizeof(ctype.item) if ctype.length is None else None
         return cast("_Make", _ffi.new_allocator(lambda _: start, let_go, False))(ctype, length)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class _LibC(Protocol):
-        def mmap(self, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int: ...
-        def mprotect(self, addr: int, length: int, prot: int) -> int: ...
-        def munmap(self, addr: int, length: int) -> int: ...
+        def mmap(self, addr: int, length: int, prot: int, flags: int, fd: int, offset: int, /) -> int: ...
+        def mprotect(self, addr: int, length: int, prot: int, /) -> int: ...
+        def munmap(self, addr: int, length: int, /) -> int: ...
 
 
 _FAILED = (1 << 8 * ffi.sizeof("uintptr_t")) - 1  # MAP_FAILED, (void *)-1
@@ -45,26 +45,30 @@ class PosixPages:
         self.page_size = mmap.PAGESIZE
         self.granularity = mmap.ALLOCATIONGRANULARITY
         # cffi finds the names when they are used
-        self._libc: _LibC = ffi.dlopen(None)  # pyright: ignore[reportAttributeAccessIssue]
+        libc: _LibC = ffi.dlopen(None)  # pyright: ignore[reportAttributeAccessIssue]
+        # Found now: a handler that uses one in the middle of its first use would make cffi abort the process.
+        self._mmap = libc.mmap
+        self._mprotect = libc.mprotect
+        self._munmap = libc.munmap
 
     def reserve(self, size: int, taken: list[int]) -> None:
-        taken.extend(starmap(self._libc.mmap, ((0, size, _PROT_NONE, _RESERVED, -1, 0),)))
+        taken.extend(starmap(self._mmap, ((0, size, _PROT_NONE, _RESERVED, -1, 0),)))
         if taken[-1] == _FAILED:
             taken.pop()
             raise _reserve_error(ffi.errno, f"cannot reserve {size} bytes of address space")
 
     def commit(self, address: int, size: int) -> None:
-        if self._libc.mprotect(address, size, _USABLE):
+        if self._mprotect(address, size, _USABLE):
             raise _commit_error(ffi.errno, f"cannot commit {size} bytes")
 
     def decommit(self, address: int, size: int) -> None:
         # A new mapping over the old one: this alone refunds the charge, and it zeroes on macOS too, where
         # MADV_DONTNEED does not.
-        if self._libc.mmap(address, size, _PROT_NONE, _RESERVED | _MAP_FIXED, -1, 0) == _FAILED:
+        if self._mmap(address, size, _PROT_NONE, _RESERVED | _MAP_FIXED, -1, 0) == _FAILED:
             raise _commit_error(ffi.errno, f"cannot decommit {size} bytes")
 
     def release(self, taken: Iterator[int], size: int) -> None:
-        if any(map(self._libc.munmap, taken, (size,))):
+        if any(map(self._munmap, taken, (size,))):
             raise _reserve_error(ffi.errno, f"cannot release {size} bytes of address space")
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class _Kernel32(Protocol):
-        def VirtualAlloc(self, address: int, size: int, kind: int, protect: int) -> int: ...
-        def VirtualFree(self, address: int, size: int, kind: int) -> int: ...
+        def VirtualAlloc(self, address: int, size: int, kind: int, protect: int, /) -> int: ...
+        def VirtualFree(self, address: int, size: int, kind: int, /) -> int: ...
 
 
 # winnt.h
@@ -37,25 +37,28 @@ class WindowsPages:
         self.page_size = mmap.PAGESIZE
         self.granularity = mmap.ALLOCATIONGRANULARITY
         # cffi finds the names when they are used
-        self._kernel32: _Kernel32 = ffi.dlopen("kernel32.dll")  # pyright: ignore[reportAttributeAccessIssue]
+        kernel32: _Kernel32 = ffi.dlopen("kernel32.dll")  # pyright: ignore[reportAttributeAccessIssue]
+        # Found now: a handler that uses one in the middle of its first use would make cffi abort the process.
+        self._alloc = kernel32.VirtualAlloc
+        self._free = kernel32.VirtualFree
 
     def reserve(self, size: int, taken: list[int]) -> None:
-        taken.extend(starmap(self._kernel32.VirtualAlloc, ((0, size, _MEM_RESERVE, _PAGE_NOACCESS),)))
+        taken.extend(starmap(self._alloc, ((0, size, _MEM_RESERVE, _PAGE_NOACCESS),)))
         if not taken[-1]:
             taken.pop()
             raise _reserve_error(f"cannot reserve {size} bytes of address space")
 
     def commit(self, address: int, size: int) -> None:
-        if not self._kernel32.VirtualAlloc(address, size, _MEM_COMMIT, _PAGE_READWRITE):
+        if not self._alloc(address, size, _MEM_COMMIT, _PAGE_READWRITE):
             raise _commit_error(f"cannot commit {size} bytes")
 
     def decommit(self, address: int, size: int) -> None:
-        if not self._kernel32.VirtualFree(address, size, _MEM_DECOMMIT):
+        if not self._free(address, size, _MEM_DECOMMIT):
             raise _commit_error(f"cannot decommit {size} bytes")
 
     def release(self, taken: Iterator[int], size: int) -> None:
         # MEM_RELEASE wants size 0 and the exact base.
-        if not all(map(self._kernel32.VirtualFree, taken, (0,), (_MEM_RELEASE,))):
+        if not all(map(self._free, taken, (0,), (_MEM_RELEASE,))):
             raise _reserve_error(f"cannot release {size} bytes of address space")
 
 
