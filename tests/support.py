@@ -22,6 +22,11 @@ counts_references = pytest.mark.skipif(
 )
 
 
+def needs_gil(reason: str) -> pytest.MarkDecorator:
+    """Not on a free-threaded CPython."""
+    return pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason=reason)
+
+
 def collect() -> None:
     """Let what is dead die: nothing to do where references are counted."""
     if sys.implementation.name != "cpython":

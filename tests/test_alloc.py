@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import scopedbump
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, bump_region
-from support import counts_references, needs_maps, run_script
+from support import counts_references, needs_gil, needs_maps, run_script
 
 
 def test_a_block_is_writable_zeroed_and_in_the_region() -> None:
@@ -268,6 +268,7 @@ def test_reserving_costs_no_memory() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no RLIMIT_AS")
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="PyPy does not start under this limit")
+@needs_gil("without one the interpreter itself takes more address space than this limit")
 def test_a_refused_reservation_says_why() -> None:
     """Promise 2: under RLIMIT_AS, ReserveError carries the errno and names the limit."""
     output = run_script("""

@@ -13,6 +13,7 @@ from scopedbump import __version__, bump_region
 from scopedbump.__main__ import main
 from scopedbump._cli import facts, process, text
 from scopedbump._cli.progress import Progress
+from support import needs_gil
 
 
 def test_info_states_the_system_and_what_a_region_costs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +68,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_AS is POSIX")
+@needs_gil("without one the interpreter itself takes more address space than this limit")
 def test_info_under_an_address_space_limit_says_what_is_wrong() -> None:
     """When the system refuses a default region, `info` ends with status 1 and the system's reason."""
     code = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -95,7 +96,10 @@ def test_tasks_inherit_and_threads_do_not() -> None:
             thread.join()
             return seen
 
-    assert asyncio.run(main()) == [None, None]
+    of_executor, of_thread = asyncio.run(main())
+    if not getattr(sys.flags, "thread_inherit_context", 0):  # since Python 3.14 threads may be told to
+        assert of_executor is None
+        assert of_thread is None
 
 
 def test_tasks_do_not_see_each_other() -> None:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import scopedbump
+from support import needs_gil
 
 PUBLIC = {
     "DEFAULT_SIZE",
@@ -66,6 +67,7 @@ def test_importing_pulls_in_nothing() -> None:
     assert imported_by("import scopedbump") == {"scopedbump"}
 
 
+@needs_gil("without one a region needs a lock")
 def test_the_region_pulls_in_nothing_heavy() -> None:
     """The region needs cffi's module in C, and none of what is slow to import."""
     modules = imported_by("from scopedbump import bump_region")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from scopedbump import bump_region
+from scopedbump import _atomic, bump_region
 from scopedbump._cli import text
-from scopedbump._cli.measure import Sides, loop
+from scopedbump._cli.measure import Sides, UnavailableError, loop
 from scopedbump._cli.rows import row
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def _handled(size: int, times: int = 1) -> Generator[Sides]:
 
     from scopedbump import RegionPool
 
+    if not _atomic.atomic:
+        raise UnavailableError("NumPy's allocator can be a region only on CPython with a GIL")
     x = np.linspace(0.0, 1.0, size // 8)
     y = x + 1.0
 
