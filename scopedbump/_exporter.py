@@ -85,8 +85,10 @@ class Exporter:
 
     def leave(self, owner: Owner) -> None:
         """Leave the memory to what points in; `owner` is retired when that is gone. Each step may be repeated."""
-        if self._anchor is not None:
-            self._watch = watch(self._anchor, owner)
+        anchor = self._anchor
+        if anchor is not None:
+            self._watch = watch(anchor, owner)
+        del anchor
         self.drop()  # from here on the memory may be somebody else's
 
     @property
@@ -176,16 +178,26 @@ NOWHERE = ffi.cast(CHAR_POINTER, 0)
 _claimed: dict[int, tuple[int, object]] = {}
 
 
+def claim(entry: object) -> bool:
+    """Whether it is for this thread to end what an entry of `in_use` says: not while another thread is at it."""
+    me = get_ident()
+    return _claimed.setdefault(id(entry), (me, entry))[0] == me  # in C
+
+
+def disclaim(entry: object) -> None:
+    """It has been ended."""
+    _claimed.pop(id(entry), None)
+
+
 def rescue() -> None:
     """End what belongs to regions that died without their end."""
-    me = get_ident()
     for entry in in_use.copy().values():
         used, alive = entry
-        if alive() is None and _claimed.setdefault(id(entry), (me, entry))[0] == me:  # for one thread, in C
+        if alive() is None and claim(entry):
             # Looked up again: it may have ended since, and be used by another region.
             if in_use.get(id(used)) is entry:
                 used.rescue()
-            _claimed.pop(id(entry), None)
+            disclaim(entry)
 
 
 # What the count says of a buffer that only its Exporter holds differs between versions: measured, not known.

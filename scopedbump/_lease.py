@@ -18,7 +18,7 @@ from _weakref import ref
 from scopedbump import _atomic, _views
 from scopedbump._bump import Bump, clear
 from scopedbump._errors import EscapeError, EscapeWarning
-from scopedbump._exporter import NOWHERE, Exporter, in_use, still_there
+from scopedbump._exporter import NOWHERE, Exporter, claim, disclaim, in_use, still_there
 from scopedbump._layout import ALIGN, place, round_up
 
 TYPE_CHECKING = False
@@ -211,9 +211,14 @@ class Lease(Bump):
 
     def _restart(self) -> None:
         """The steps of a reset, each of which may be repeated."""
-        if self._former is not None and self._busy == "reset":  # interrupted on the move: begin again
-            self._reservation, self._exporter, self._use, _ = self._former
-            self._former = None
+        with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
+            former = self._former
+            # Interrupted on the move: begin again. With a root it is what a reset in another thread has moved from.
+            if former is not None and self._root is None and self._busy == "reset":
+                self._reservation, self._exporter, self._use, _ = former
+                self._former = None
         self._leave_former()
         old, exporter = self._reservation, self._exporter
         if self._busy != "reset":  # asked last: a close from elsewhere may have come
@@ -244,12 +249,20 @@ class Lease(Bump):
             raise self._closed_error()
 
     def _leave_former(self) -> None:
-        """End the use of the reservation that a reset has moved from."""
-        if self._former is not None:
-            former, _, use, views = self._former
-            if former is not self._reservation and in_use.get(id(former)) is use:  # otherwise it has had its end
-                former.end(views, pinned=True)
-            self._former = None
+        """End the use of the reservation that a reset has moved from: a reset, a close, whoever comes first."""
+        former = self._former
+        if former is None:
+            return
+        reservation, _, use, views = former
+        if reservation is not self._reservation and claim(use):
+            if in_use.get(id(reservation)) is use:  # otherwise it has had its end
+                reservation.end(views, pinned=True)
+            disclaim(use)
+        with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
+            if self._former is former:
+                self._former = None
 
     def _go_on(self, reservation: Reservation, exporter: Exporter, cursor: int) -> bool:
         """Begin again at `cursor`, unless a close from elsewhere came first."""
@@ -267,9 +280,9 @@ class Lease(Bump):
                 self._cursor = cursor
                 self._ready = cursor
                 self._views = views
+                self._use = in_use[key] = use
                 self._root = root
                 self._busy = None
-                self._use = in_use[key] = use
                 return True
         return False
 
@@ -350,7 +363,9 @@ class Lease(Bump):
             self._erase()
         if self._parent is None:
             if in_use.get(id(self._reservation)) is self._use:  # otherwise it has had its end
-                self._left = self._reservation.end(self._views, pinned)
+                left = self._reservation.end(self._views, pinned)
+                if not self._done:  # otherwise a handler came with an end of its own, which knows
+                    self._left = left
         else:
             self._reservation.outlive(self._views)
             exporter.end(pinned)

@@ -107,8 +107,16 @@ class _PooledReservation(Reservation):
         if turn is not None:  # interrupted before: what pointed in may be out of sight
             pinned = True
         elif held or pinned:
-            turn = _Turn(self)
-            self._turn = turn
+            key = id(self)
+            new = _Turn(self)
+            # A handler may have come with an end of its own meanwhile, all of it or a part. No break from here on.
+            if self._turn is None and key in in_use:
+                self._turn = new
+            turn = self._turn
+            if turn is None:
+                return None
+            if turn is not new:
+                pinned = True
             turn.begun = True
         else:
             in_use.pop(id(self), None)

@@ -67,6 +67,8 @@ class _Chunks(_Of[T]):
         self._count = min(_FIRST_CHUNK, self._most)
         self._latest: _Latest[T] = _Latest()
         region._slabs[id(self)] = self._latest.clear
+        if region._root is None and region._busy is None:  # closed meanwhile, and maybe before it was entered
+            region._slabs.pop(id(self), None)
 
     def more(self, _: None) -> list[T]:
         region = self._region

@@ -8,11 +8,12 @@ import random
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 
 import pytest
 
-from scopedbump import RegionClosedError, RegionPool
+from scopedbump import RegionClosedError, RegionPool, _pool
 from support import collect, counts_references, needs_gil, run_script
 
 MIB = 1 << 20
@@ -320,3 +321,54 @@ def complain(what): sys.__stdout__.write(repr(what)); sys.__stdout__.flush(); im
 sys.unraisablehook = complain
 {ending}
 """)
+
+
+def in_a_thread(act: Callable[[], None]) -> None:
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("come", [lambda act: act(), in_a_thread], ids=["by a handler", "in a thread"])
+@pytest.mark.parametrize("second", ["close", "reset"])
+@pytest.mark.parametrize("first", ["close", "reset"])
+def test_an_end_in_the_middle_of_another(
+    first: str, second: str, come: Callable[[Callable[[], None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 4: what is left to an escape is left once, and nobody gets that memory before the escape is gone."""
+    pool = RegionPool(1 << 20)
+    a = pool.region()
+    escape = a.alloc(100)[:]
+    escape[:] = b"e" * 100
+    make = _pool._Turn
+    came: list[str] = []
+
+    def interrupt() -> None:
+        try:
+            getattr(a, second)()
+        except RegionClosedError:
+            assert first == "close" and second == "reset"
+
+    def turn(reservation: _pool._PooledReservation) -> _pool._Turn:
+        new = make(reservation)
+        if not came:
+            came.append(second)
+            come(interrupt)
+        return new
+
+    monkeypatch.setattr(_pool, "_Turn", turn)
+    getattr(a, first)()
+    assert came
+    assert pool.stats().escaped == 1
+    with pool.region() as b, pool.region() as c:
+        assert escape not in b and escape not in c
+    assert bytes(escape) == b"e" * 100
+    assert a.closed == ("close" in (first, second))
+    a.close()
+    a._check()
+    if first == "close":
+        assert not a.released
+    del escape
+    collect()
+    assert a.released and pool.stats().escaped == 0
+    pool.close()

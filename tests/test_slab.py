@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, bump_region
+from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, _slab, bump_region
+from scopedbump._layout import round_up
 
 
 @given(st.integers(1, 3000), st.integers(0, 12), st.integers(0, 700))
@@ -86,3 +87,18 @@ def test_a_slab_that_is_dropped_leaves_nothing_behind() -> None:
 
         gc.collect()
         assert len(a._slabs) == 0
+
+
+def test_a_slab_that_is_made_while_its_region_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 3: a close that comes before the slab is entered leaves nothing of it in the region."""
+    a = bump_region(1 << 20)
+
+    def closing(value: int, align: int) -> int:
+        a.close()
+        return round_up(value, align)
+
+    monkeypatch.setattr(_slab, "round_up", closing)
+    blocks = a.slab(16)
+    a._check()
+    with pytest.raises(RegionClosedError):
+        next(blocks)
