@@ -191,7 +191,7 @@ class Bump:
         return (cursor, start, ready) if taken else None
 
     def _advance(self, reservation: Reservation, root: memoryview, cursor: int, ready: int) -> None:
-        """Make a window from the cursor on ready: commit and clear it, if nobody has moved the cursor meanwhile."""
+        """Make a window from the cursor on ready: commit and clear it, if nobody has done so meanwhile."""
         target = min(cursor + WINDOW, self._size)
         if self._offset + target > reservation.committed:
             reservation.commit(self._offset + target)
@@ -205,15 +205,8 @@ class Bump:
             if not _atomic.atomic:
                 _atomic.alone(self._lock)
             # Whoever else came this far may have handed out these bytes: then they must not be cleared again.
-            # A scope that came and went left the cursor where it was, but not the bytes behind it: `_ready` and
-            # `dirty` say so.
-            if (
-                self._root is root
-                and self._cursor == cursor
-                and self._ready == ready
-                and self._busy is None
-                and reservation.dirty == dirty
-            ):
+            # A scope that came and went may have left `_ready` where it was, but not the bytes behind it.
+            if self._root is root and self._ready == ready and self._busy is None and reservation.dirty == dirty:
                 root[used] = zeros
                 self._ready = target
                 self._limit = limit

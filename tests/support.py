@@ -6,7 +6,8 @@ import gc
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,33 @@ def run_script(code: str, *arguments: str, timeout: float = 60) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, f"exit status {done.returncode}\n{code}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def run_threads(*bodies: Callable[[], object], timeout: float = 60) -> None:
+    """Run the bodies at the same time, switching as often as can be; the first failure is raised."""
+    failures: list[BaseException] = []
+    begin = threading.Barrier(len(bodies))
+
+    def guarded(body: Callable[[], object]) -> None:
+        try:
+            begin.wait(timeout)
+            body()
+        except BaseException as error:  # noqa: BLE001  # raised below
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(body,), daemon=True) for body in bodies]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not any(thread.is_alive() for thread in threads), "a deadlock"
+    if failures:
+        raise failures[0]
 
 
 class FaultyPages:

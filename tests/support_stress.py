@@ -10,7 +10,6 @@ import dis
 import gc
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -190,30 +189,3 @@ def at_moment(
     finally:
         sys.settrace(None)
     return moment
-
-
-def run_threads(*bodies: Callable[[], object], timeout: float = 60) -> None:
-    """Run the bodies at the same time, switching as often as can be; the first failure is raised."""
-    failures: list[BaseException] = []
-    begin = threading.Barrier(len(bodies))
-
-    def guarded(body: Callable[[], object]) -> None:
-        try:
-            begin.wait(timeout)
-            body()
-        except BaseException as error:  # noqa: BLE001  # raised below
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(body,), daemon=True) for body in bodies]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout)
-    finally:
-        sys.setswitchinterval(interval)
-    assert not any(thread.is_alive() for thread in threads), "a deadlock"
-    if failures:
-        raise failures[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dis
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from types import CodeType
 
@@ -12,6 +11,7 @@ import pytest
 
 from scopedbump import Region, RegionClosedError, RegionFullError, _atomic, bump_region
 from scopedbump._reservation import Reservation
+from support import run_threads
 
 # Everything that calls, so that CPython may look for signals and threads after it; LOAD_ATTR is not among them for
 # slots and for instances of C types, which is all that these stretches load.
@@ -90,23 +90,6 @@ def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     sys.setswitchinterval(1e-6)
     yield request.param
     sys.setswitchinterval(interval)
-
-
-def run_threads(*bodies: Callable[[], None]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(body: Callable[[], None]) -> None:
-        try:
-            body()
-        except BaseException as error:  # noqa: BLE001  # shown below
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
 
 
 def test_two_threads_never_get_the_same_bytes(build: str) -> None:

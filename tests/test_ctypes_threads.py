@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import sys
-import threading
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 from scopedbump import Region, bump_region
+from support import run_threads
 
 
 class Point(ctypes.Structure):
@@ -22,25 +21,7 @@ class Point(ctypes.Structure):
 def hammer(a: Region, work: Callable[[int], list[tuple[int, int]]]) -> None:
     """Four threads at a tiny switch interval; no two of the (address, size) that they report overlap."""
     seen: list[tuple[int, int]] = []
-    failures: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            seen.extend(work(number))
-        except BaseException as error:  # noqa: BLE001  # for the main thread to raise
-            failures.append(error)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert not failures, failures
+    run_threads(*[lambda number=number: seen.extend(work(number)) for number in range(4)])
     seen.sort()
     assert len(seen) > 1000
     assert all(first + size <= second for (first, size), (second, _) in pairwise(seen))

@@ -11,7 +11,8 @@ from types import FrameType
 import pytest
 
 from scopedbump import Region, RegionPool, bump_region
-from support_stress import CPYTHON, both_builds, choose_build, in_process, ledger, needs_cpython, run_threads
+from support import run_threads
+from support_stress import CPYTHON, both_builds, choose_build, in_process, ledger, needs_cpython
 
 pytestmark = pytest.mark.skipif(
     sys.implementation.name != "cpython",

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from scopedbump import Region, RegionPool, bump_region
-from support import run_script
+from support import run_script, run_threads
 
 np = pytest.importorskip("numpy", reason="NumPy is not installed")
 if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -415,36 +415,22 @@ def test_ten_thousand_blocks_from_threads_with_escapes() -> None:
     """Four threads, regions of many sizes, escapes of all kinds, full regions: nothing leaks, and counts add up."""
     kept: list[Any] = []
     regions: list[Region] = []
-    failures: list[BaseException] = []
 
     def work(seed: int) -> None:
         generator = random.Random(seed)
-        try:
-            for _ in range(25):
-                with bump_region(generator.choice([1 << 16, 1 << 20, 1 << 24])) as a:
-                    regions.append(a)
-                    with a.numpy.handler(generator.choice([0, 512, 4096])) as h:
-                        for i in range(100):
-                            x = np.full(generator.choice([1, 10, 100, 1000, 10_000]), float(i))
-                            kept.append((x, float(i)))
-                            if len(kept) > 50:
-                                y, value = kept.pop(generator.randrange(50))
-                                assert (y == value).all()
-                    assert h.served_blocks + h.passed_blocks >= 100
-        except BaseException as error:  # noqa: BLE001  # it is for the thread that waits
-            failures.append(error)
+        for _ in range(25):
+            with bump_region(generator.choice([1 << 16, 1 << 20, 1 << 24])) as a:
+                regions.append(a)
+                with a.numpy.handler(generator.choice([0, 512, 4096])) as h:
+                    for i in range(100):
+                        x = np.full(generator.choice([1, 10, 100, 1000, 10_000]), float(i))
+                        kept.append((x, float(i)))
+                        if len(kept) > 50:
+                            y, value = kept.pop(generator.randrange(50))
+                            assert (y == value).all()
+                assert h.served_blocks + h.passed_blocks >= 100
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert not failures
+    run_threads(*[lambda seed=seed: work(seed) for seed in range(4)])
     assert all((x == value).all() for x, value in kept)
     kept.clear()
     gc.collect()

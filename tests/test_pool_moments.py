@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from itertools import count
 import pytest
 
 from scopedbump import RegionClosedError, RegionPool, _pool
-from support import collect, counts_references, needs_gil, run_script
+from support import collect, counts_references, needs_gil, run_script, run_threads
 
 MIB = 1 << 20
 
@@ -49,23 +48,14 @@ def test_threads_share_a_pool() -> None:
                 if any(block != mark * (len(block) // 4) for block in blocks):
                     failures.append(f"{mark!r}: overwritten")
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_threads(*[lambda seed=seed: work(seed) for seed in range(6)])
     for escape, mark in escapes:
         assert escape == mark * (len(escape) // 4)
     assert not failures
     collect()
     assert pool.stats().escaped <= 20
     escapes.clear()
-    del escape, threads
+    del escape
     collect()
     stats = pool.stats()
     assert stats.leases >= 1500

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from scopedbump import Region, RegionPool, ScopedBumpError, bump_region
-from support_stress import RECORDS, both_builds, choose_build, in_process, run_threads
+from support import run_threads
+from support_stress import RECORDS, both_builds, choose_build, in_process
 
 pytestmark = pytest.mark.skipif(
     sys.implementation.name != "cpython",

@@ -20,7 +20,8 @@ from scopedbump import (
     _views,
     bump_region,
 )
-from support_stress import both_builds, choose_build, in_process, ledger, run_threads
+from support import run_threads
+from support_stress import both_builds, choose_build, in_process, ledger
 
 pytestmark = pytest.mark.skipif(
     sys.implementation.name != "cpython",
