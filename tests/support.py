@@ -28,6 +28,11 @@ def needs_gil(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason=reason)
 
 
+forks_among_threads = needs_gil(
+    "CPython leaves the locks of dicts that another thread used at the fork held in the child"
+)
+
+
 def collect() -> None:
     """Let what is dead die: nothing to do where references are counted."""
     if sys.implementation.name != "cpython":

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from scopedbump import Region, RegionBusyError, RegionPool, bump_region
-from support import collect, counts_references
+from support import collect, counts_references, forks_among_threads
 from support_stress import both_builds, choose_build, in_process
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -184,6 +184,7 @@ def fork_in_a_storm(build: str, forks: int) -> None:
 
 @needs_fork
 @both_builds
+@forks_among_threads
 def test_a_fork_among_threads(build: str) -> None:
     """Promise 10: whatever other threads were in the middle of, no lock of theirs is held in the child for ever."""
     in_process(__file__, "fork_in_a_storm", build, 25)
@@ -192,6 +193,7 @@ def test_a_fork_among_threads(build: str) -> None:
 @needs_fork
 @pytest.mark.long
 @both_builds
+@forks_among_threads
 def test_many_forks_among_threads(build: str) -> None:
     """Promise 10: the same, five hundred times."""
     in_process(__file__, "fork_in_a_storm", build, 500, timeout=300)

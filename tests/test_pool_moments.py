@@ -13,7 +13,7 @@ from itertools import count
 import pytest
 
 from scopedbump import RegionClosedError, RegionPool, _pool
-from support import collect, counts_references, needs_gil, run_script, run_threads
+from support import collect, counts_references, forks_among_threads, needs_gil, run_script, run_threads
 
 MIB = 1 << 20
 
@@ -190,6 +190,7 @@ def test_a_child_of_a_closed_pool_has_a_closed_pool() -> None:
 
 @counts_references
 @needs_fork
+@forks_among_threads
 def test_forks_while_threads_use_the_pool() -> None:
     """A fork between any two steps of other threads leaves the child a pool that works."""
     out = run_script("""
