@@ -21,7 +21,7 @@ from scopedbump import (
     _atomic,
     bump_region,
 )
-from support import needs_gil
+from support import needs_gil, run_script
 from support_stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 
 set_threshold = getattr(gc, "set_threshold", lambda *_: None)  # PyPy has none
@@ -400,3 +400,34 @@ def shared_slab() -> None:
 def test_a_handler_takes_from_the_slab_that_it_interrupts() -> None:
     """Promise 9: no block comes twice, and the interpreter does not free the iterator's source while it runs."""
     in_process(__file__, "shared_slab")
+
+
+@pytest.mark.skipif(not hasattr(gc, "callbacks"), reason="the collector has no callbacks here")
+@needs_gil("without one the collector does not come when it is told")
+def test_the_first_use_of_anything_may_be_interrupted() -> None:
+    """Promise 9: cffi aborts the process when a function of a library is used in the middle of its very first use."""
+    for moment in range(1, 13):
+        run_script(
+            """
+            import gc, sys
+            from scopedbump import bump_region
+
+            a, b = bump_region(1 << 20), bump_region(1 << 20)
+            left = int(sys.argv[1])
+
+            def interrupt(phase, _):
+                global left
+                left -= phase == "start"
+                if not left:
+                    left = -1
+                    b.alloc(100)
+                    b.close()
+
+            gc.callbacks.append(interrupt)
+            gc.set_threshold(1, 1, 1)
+            a.alloc(100)
+            a.address(a.alloc(10))
+            a.close()
+            """,
+            str(moment),
+        )
