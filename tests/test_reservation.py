@@ -129,6 +129,29 @@ def test_trim_gives_pages_back_and_they_are_zero_again() -> None:
         assert not any(a.alloc(1 << 20))
 
 
+def test_a_commit_in_the_middle_of_another_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 9: the boundary of what is usable is never lowered, whoever comes while the system is at it."""
+    reservation = Reservation(1 << 24)
+    commit = reservation._pages.commit
+    boundaries: list[int] = []
+
+    class Interrupted(FaultyPages):
+        def commit(self, address: int, size: int) -> None:
+            commit(address, size)
+            if not boundaries:
+                boundaries.append(0)
+                reservation.commit(1 << 23)
+                boundaries.append(reservation.committed)
+
+    monkeypatch.setattr(reservation, "_pages", Interrupted())
+    reservation.commit(1)
+    assert boundaries[1] >= 1 << 23
+    assert reservation.committed == boundaries[1]
+    monkeypatch.undo()
+    with Region(reservation, reservation.exporter(), 1 << 24, "", "keep") as a:
+        a.alloc(1 << 23)[-1] = 1
+
+
 @counts_references
 def test_memory_is_retired_when_the_last_pin_goes() -> None:
     """A watch outlives neither the last object that points in, nor ends before it."""
