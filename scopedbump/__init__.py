@@ -7,6 +7,12 @@ everything back. Whatever still points into the region then is either revoked or
 # Nothing is imported before it is used: who imports a library that could use a region pays nothing for it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from scopedbump._adapters._numpy_handler import NumpyHandler as NumpyHandler
+    from scopedbump._adapters.cffi_ import FFI as FFI
+    from scopedbump._adapters.cffi_ import CData as CData
+    from scopedbump._adapters.cffi_ import CffiAllocator as CffiAllocator
+    from scopedbump._adapters.ctypes_ import CtypesAllocator as CtypesAllocator
+    from scopedbump._adapters.numpy_ import NumpyAllocator as NumpyAllocator
     from scopedbump._allocator import Allocator as Allocator
     from scopedbump._allocator import HeapAllocator as HeapAllocator
     from scopedbump._allocator import heap as heap
@@ -29,8 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_SIZE",
+    "FFI",
     "Allocator",
+    "CData",
+    "CffiAllocator",
     "CommitError",
+    "CtypesAllocator",
     "Escape",
     "EscapeError",
     "EscapeWarning",
@@ -52,6 +62,10 @@ __all__ = [
 __version__ = "0.1.0"
 
 _FOUND_IN = {
+    "_adapters._numpy_handler": ("NumpyHandler",),  # these two are not in __all__: they need NumPy
+    "_adapters.numpy_": ("NumpyAllocator",),
+    "_adapters.cffi_": ("FFI", "CData", "CffiAllocator"),
+    "_adapters.ctypes_": ("CtypesAllocator",),
     "_allocator": ("Allocator", "HeapAllocator", "heap"),
     "_current": ("current_region",),
     "_errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),

@@ -77,6 +77,7 @@ class _Chunks(_Of[T]):
             latest.clear()
             root, starts = self._claim(region)
             chunk = self._carve(root, starts)
+            del root  # a traceback must not pin
             self._count = min(2 * len(starts), self._most)
             other, latest.chunk = latest.chunk, chunk
             other.clear()

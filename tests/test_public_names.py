@@ -9,12 +9,17 @@ import sys
 import pytest
 
 import scopedbump
+from scopedbump import _atomic
 from support import needs_gil
 
 PUBLIC = {
     "DEFAULT_SIZE",
+    "FFI",
     "Allocator",
+    "CData",
+    "CffiAllocator",
     "CommitError",
+    "CtypesAllocator",
     "Escape",
     "EscapeError",
     "EscapeWarning",
@@ -53,6 +58,16 @@ def test_a_public_class_or_function_says_where_it_is_found(name: str) -> None:
         assert value.__doc__
     else:
         assert name in {"DEFAULT_SIZE", "Escape", "heap"}
+
+
+@pytest.mark.parametrize("name", ["NumpyAllocator", "NumpyHandler"])
+def test_what_needs_numpy_is_found_but_not_imported_by_a_star(name: str) -> None:
+    """`from scopedbump import *` works without NumPy."""
+    assert name not in scopedbump.__all__
+    pytest.importorskip("numpy", reason="NumPy is not installed")
+    if not _atomic.atomic and name == "NumpyHandler":
+        pytest.skip("NumPy's allocator can be a region only on CPython with a GIL")
+    assert getattr(scopedbump, name).__module__ == "scopedbump"
 
 
 def imported_by(statement: str) -> set[str]:

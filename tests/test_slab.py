@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, _slab, bump_region
 from scopedbump._layout import round_up
+from support import counts_references
 
 
 @given(st.integers(1, 3000), st.integers(0, 12), st.integers(0, 700))
@@ -102,3 +103,22 @@ def test_a_slab_that_is_made_while_its_region_closes(monkeypatch: pytest.MonkeyP
     a._check()
     with pytest.raises(RegionClosedError):
         next(blocks)
+
+
+@counts_references
+def test_a_chunk_that_is_carved_while_its_region_closes() -> None:
+    """Promise 3: what was carved too late is let go of, although the iterator and the error live on."""
+    a = bump_region(1 << 20)
+
+    def carve(root: memoryview, starts: range) -> list[memoryview]:
+        made = [root[start : start + 16] for start in starts]
+        a.close()
+        return made
+
+    blocks = a._slab(16, 16, carve)
+    try:
+        next(blocks)
+    except RegionClosedError as error:
+        kept = error
+    assert "ended" in str(kept)
+    assert a.released

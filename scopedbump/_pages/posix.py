@@ -45,7 +45,7 @@ class PosixPages:
         self.page_size = mmap.PAGESIZE
         self.granularity = mmap.ALLOCATIONGRANULARITY
         # cffi finds the names when they are used
-        libc: _LibC = ffi.dlopen(None)  # pyright: ignore[reportAttributeAccessIssue]
+        libc: _LibC = ffi.dlopen(None)  # pyright: ignore[reportAssignmentType]
         # Found now: a handler that uses one in the middle of its first use would make cffi abort the process.
         self._mmap = libc.mmap
         self._mprotect = libc.mprotect

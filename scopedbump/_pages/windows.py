@@ -37,7 +37,7 @@ class WindowsPages:
         self.page_size = mmap.PAGESIZE
         self.granularity = mmap.ALLOCATIONGRANULARITY
         # cffi finds the names when they are used
-        kernel32: _Kernel32 = ffi.dlopen("kernel32.dll")  # pyright: ignore[reportAttributeAccessIssue]
+        kernel32: _Kernel32 = ffi.dlopen("kernel32.dll")  # pyright: ignore[reportAssignmentType]
         # Found now: a handler that uses one in the middle of its first use would make cffi abort the process.
         self._alloc = kernel32.VirtualAlloc
         self._free = kernel32.VirtualFree

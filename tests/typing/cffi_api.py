@@ -7,8 +7,7 @@ from typing import Any, assert_type
 
 import _cffi_backend
 
-from scopedbump import Region
-from scopedbump._adapters.cffi_ import FFI, CData, CffiAllocator
+from scopedbump import FFI, CData, CffiAllocator, Region
 
 generated = _cffi_backend.FFI()
 
