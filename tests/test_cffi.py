@@ -496,3 +496,13 @@ def test_what_is_made_may_end_in_a_dead_cycle(make: str) -> None:
         """,
         make,
     )
+
+
+def test_what_a_refused_initializer_wrote_is_gone(plain: Any) -> None:
+    """Promise 6: the bytes are taken back, and the next block is zero all the same."""
+    with bump_region() as a:
+        with pytest.raises(TypeError):
+            a.cffi(plain).new("int[]", [-1] * 20 + ["x"])
+        assert a.used == 0
+        a._check()
+        assert not any(a.alloc(200))

@@ -549,3 +549,13 @@ def test_types_are_not_kept_alive_by_the_region() -> None:
     local = use()
     gc.collect()
     assert local() is None
+
+
+def test_what_a_refused_initializer_wrote_is_gone() -> None:
+    """Promise 6: the bytes are taken back, and the next block is zero all the same."""
+    with bump_region() as a:
+        with pytest.raises(TypeError):
+            a.ctypes.array(c_int, [-1] * 20 + ["x"])
+        assert a.used == 0
+        a._check()
+        assert not any(a.alloc(200))
