@@ -19,11 +19,6 @@ from scopedbump import Region, RegionPool, ScopedBumpError, bump_region
 from support import run_threads
 from support_stress import RECORDS, both_builds, choose_build, in_process
 
-pytestmark = pytest.mark.skipif(
-    sys.implementation.name != "cpython",
-    reason="a failure of these stress tests on PyPy was seen and not yet explained",
-)
-
 
 def measure() -> dict[str, int]:
     """What may not grow: objects, and where the system tells, mappings, resident KiB and open files."""

@@ -21,11 +21,11 @@ from scopedbump import (
     bump_region,
 )
 from support import run_threads
-from support_stress import both_builds, choose_build, in_process, ledger
+from support_stress import SLOWER, both_builds, choose_build, in_process, ledger
 
-pytestmark = pytest.mark.skipif(
+not_explained = pytest.mark.skipif(
     sys.implementation.name != "cpython",
-    reason="a failure of these stress tests on PyPy was seen and not yet explained",
+    reason="a block of a scope that was not zero was seen once in some two hundred runs on PyPy, and is not explained",
 )
 
 OVER = (RegionClosedError, RegionBusyError, RegionFullError)
@@ -136,6 +136,7 @@ def all_at_once(build: str, seconds: float) -> None:
     print(f"{build}: {rounds} regions, {blocks} blocks, {refused} refused", file=sys.stderr)
 
 
+@not_explained
 @both_builds
 def test_everything_at_once(build: str) -> None:
     """Promises 4, 6 and 9: each block has one owner, is zero, and what a close leaves is whole."""
@@ -143,6 +144,7 @@ def test_everything_at_once(build: str) -> None:
 
 
 @pytest.mark.long
+@not_explained
 @both_builds
 def test_everything_at_once_for_longer(build: str) -> None:
     """Promises 4, 6 and 9: the same for forty seconds."""
@@ -167,7 +169,7 @@ def two_operations(first: str, second: str, build: str, rounds: int) -> None:
             for _ in range(5):
                 fill(a.alloc(500, 64), 8)
 
-    for turn in range(rounds):
+    for turn in range(rounds // SLOWER):
         with ledger():
             a = bump_region(1 << 20)
             held: list[memoryview] = []
@@ -260,7 +262,7 @@ def test_threads_share_a_slab(build: str) -> None:
 def sweeps(build: str) -> None:
     """Threads append views and drop them; what each still holds at the close is revoked, whoever swept when."""
     choose_build(build)
-    for _ in range(30):
+    for _ in range(30 // SLOWER):
         with ledger():
             a = bump_region(1 << 24)
             kept: list[list[memoryview]] = [[], [], []]
