@@ -321,9 +321,13 @@ class Bump:
         dirty = min(ready, reservation.dirty - self._offset)
         if dirty > 0:
             root[:dirty] = memoryview(_ZEROS)[:dirty]
-        self._ready = ready
-        if _atomic.atomic:
-            self._limit = ready
+        limit = ready if _atomic.atomic else -1
+        with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
+            if self._root is root:  # a scope may have been ended meanwhile, together with the region around it
+                self._ready = ready
+                self._limit = limit
 
 
 def clear(root: memoryview, start: int, stop: int) -> None:

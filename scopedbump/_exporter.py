@@ -43,8 +43,11 @@ if TYPE_CHECKING:
     class InUse(Protocol):
         """What a region uses: a reservation, or (a scope's) the exporter of a part of one."""
 
-        def rescue(self) -> None:
+        def rescue(self, use: Use) -> None:
             """Its region died without its end, because exceptions of signal handlers hit even its finalizer."""
+
+    Use = tuple[InUse, Callable[[], object]]
+    """What is used, and a weak reference that is dead when its region is, its finalizer included."""
 
 
 ffi = _cffi_backend.FFI()
@@ -108,7 +111,7 @@ class Exporter:
         self.drop()
         in_use.pop(id(self), None)
 
-    def rescue(self) -> None:
+    def rescue(self, use: Use) -> None:
         self.end(self.pinned())
 
 
@@ -168,7 +171,7 @@ def still_there(left: Callable[[], object] | None) -> bool:
     return left is not None and left() is not None
 
 
-in_use: dict[int, tuple[InUse, Callable[[], object]]] = {}
+in_use: dict[int, Use] = {}
 """Each with a weak reference that is dead when its region is, its finalizer included. What is garbage together with
 its region would be finalized while that is still used; what is in here is not garbage."""
 
@@ -196,7 +199,7 @@ def rescue() -> None:
         if alive() is None and claim(entry):
             # Looked up again: it may have ended since, and be used by another region.
             if in_use.get(id(used)) is entry:
-                used.rescue()
+                used.rescue(entry)
             disclaim(entry)
 
 

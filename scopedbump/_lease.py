@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from scopedbump._adapters.ctypes_ import CtypesAllocator
     from scopedbump._adapters.numpy_ import NumpyAllocator
     from scopedbump._escape import Escape
-    from scopedbump._exporter import InUse
+    from scopedbump._exporter import Use
     from scopedbump._reservation import Reservation
-
-    _Use = tuple[InUse, Callable[[], object]]
 
 
 def checked_name(value: str) -> str:
@@ -100,9 +98,9 @@ class Lease(Bump):
         self._slabs: dict[int, Callable[[], None]] = {}
         self._busy: ref[Lease] | Literal["reset"] | None = None
         self._ticket: ref[Lease] | None = None
-        self._use: _Use | None = None
+        self._use: Use | None = None
         self._closer = 0  # the thread that ends it
-        self._former: tuple[Reservation, Exporter, _Use | None, list[memoryview]] | None = None
+        self._former: tuple[Reservation, Exporter, Use | None, list[memoryview]] | None = None
         self._escaped = False
         self._left: Callable[[], object] | None = None
         self._ctypes: CtypesAllocator | None = None
@@ -244,7 +242,7 @@ class Lease(Bump):
             went_on = self._go_on(fresh, fresh.exporter(), 0)
             self._leave_former()
             if not went_on:
-                fresh.end([], pinned=False)
+                fresh.end([], pinned=False, use=None)
         if not went_on:
             raise self._closed_error()
 
@@ -256,7 +254,7 @@ class Lease(Bump):
         reservation, _, use, views = former
         if reservation is not self._reservation and claim(use):
             if in_use.get(id(reservation)) is use:  # otherwise it has had its end
-                reservation.end(views, pinned=True)
+                reservation.end(views, pinned=True, use=use)
             disclaim(use)
         with self._lock:
             if not _atomic.atomic:
@@ -350,9 +348,10 @@ class Lease(Bump):
     def _end(self) -> None:
         """The steps of the end, each of which may be repeated."""
         if self._busy is not None:
-            for scope in reversed(self._open_scopes()):
-                scope._finish("keep")
-        self._stop(ending=True)  # from here on no reset goes on
+            self._end_scopes(self._busy)
+        late = self._stop(ending=True)  # from here on no reset goes on, and no scope begins
+        if late is not None:
+            self._end_scopes(late)
         self._leave_former()
         self._revoke()
         exporter = self._exporter
@@ -363,7 +362,7 @@ class Lease(Bump):
             self._erase()
         if self._parent is None:
             if in_use.get(id(self._reservation)) is self._use:  # otherwise it has had its end
-                left = self._reservation.end(self._views, pinned)
+                left = self._reservation.end(self._views, pinned, self._use)
                 if not self._done:  # otherwise a handler came with an end of its own, which knows
                     self._left = left
         else:
@@ -374,30 +373,37 @@ class Lease(Bump):
         self._views = _views.ended
         self._done = True
 
-    def _open_scopes(self) -> list[Lease]:
-        """The scope that is open in this region, the one that is open in that, and so on."""
-        scopes: list[Lease] = []
-        busy = self._busy
-        while isinstance(busy, ref) and (scope := busy()) is not None:
-            scopes.append(scope)
-            busy = scope._busy
-        return scopes
+    def _end_scopes(self, busy: ref[Lease] | str) -> None:
+        """End the scope that `busy` says is open, and those inside it, from the innermost on."""
+        for scope in reversed(_nested(busy)):
+            scope._finish("keep")
+            scope._stop(ending=True)  # another thread may be at its end: what it used counts here all the same
+            end = scope._offset - self._offset + scope._peak
+            with self._lock:
+                if not _atomic.atomic:
+                    _atomic.alone(self._lock)
+                if self._peak < end:
+                    self._peak = end
 
-    def _stop(self, *, ending: bool) -> None:
-        """Hand out nothing more, and note what was used."""
+    def _stop(self, *, ending: bool) -> ref[Lease] | str | None:
+        """Hand out nothing more, and note what was used. Returns what it was busy with."""
         reservation = self._reservation
         with self._lock:
             if not _atomic.atomic:
                 _atomic.alone(self._lock)
+            busy = self._busy
             if ending:
                 self._busy = None
             self._limit = -1
             if self._peak < self._cursor:
                 self._peak = self._cursor
-            used = self._offset + self._peak
-            if reservation.dirty < used:
-                reservation.dirty = used
             self._root = None
+        used = self._offset + self._peak
+        if reservation.dirty < used:
+            with reservation._lock:  # shared by the scopes and the region around them
+                if reservation.dirty < used:
+                    reservation.dirty = used
+        return busy
 
     def _revoke(self) -> None:
         """Release every view that was handed out; those with something made from them pin."""
@@ -447,6 +453,15 @@ class Lease(Bump):
         end = max(self._cursor, min(self._ready, reservation.dirty - self._offset))
         if self._busy is None:
             assert not any(self._root[self._cursor : end])
-        for scope in self._open_scopes()[:1]:
+        for scope in _nested(self._busy)[:1]:
             assert scope._parent is self and scope._ticket is self._busy
             scope._check()
+
+
+def _nested(busy: ref[Lease] | str | None) -> list[Lease]:
+    """The scope that `busy` says is open, the one that is open in that, and so on."""
+    scopes: list[Lease] = []
+    while isinstance(busy, ref) and (scope := busy()) is not None:
+        scopes.append(scope)
+        busy = scope._busy
+    return scopes

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, final
 
 import scopedbump._pages as _pages
-from scopedbump import _views
+from scopedbump import _atomic, _views
 from scopedbump._errors import CommitError, RegionClosedError
 from scopedbump._escape import Escape
 from scopedbump._exporter import in_use, rescue
@@ -34,6 +34,8 @@ from scopedbump._reservation import Reservation
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from scopedbump._exporter import Use
 
 DEFAULT_MAX_IDLE: Final = 16
 DEFAULT_RETAIN: Final = 1 << 24
@@ -98,37 +100,41 @@ class _PooledReservation(Reservation):
         self._former: list[weakref.ref[memoryview]] = []  # views from before a reset, or of a scope
         self._turn: _Turn | None = None  # while the end of the region is under way: an interruption must not end it
 
-    def end(self, views: list[memoryview], pinned: bool) -> Callable[[], object] | None:
-        self.open = False
+    def end(self, views: list[memoryview], pinned: bool, use: Use | None) -> Callable[[], object] | None:
         held = _views.alive(views) if views else []
         if self._former:
             _views.track(held, [view for ref in self._former if (view := ref()) is not None])
+        key = id(self)
         turn = self._turn
-        if turn is not None:  # interrupted before: what pointed in may be out of sight
-            pinned = True
-        elif held or pinned:
-            key = id(self)
-            new = _Turn(self)
-            # A handler may have come with an end of its own meanwhile, all of it or a part. No break from here on.
-            if self._turn is None and key in in_use:
-                self._turn = new
+        new = _Turn(self) if turn is None and (held or pinned) else None
+        mine = False
+        with self._lock:
+            if not _atomic.atomic:
+                _atomic.alone(self._lock)
+            # A handler may have ended the region meanwhile, and even taken the reservation for the next one.
+            if key not in in_use:
+                mine = use is None
+            elif in_use[key] is use:
+                mine = True
+                if turn is None and new is None:
+                    del in_use[key]
+                elif self._turn is None:
+                    self._turn = new
             turn = self._turn
-            if turn is None:
-                return None
-            if turn is not new:
-                pinned = True
-            turn.begun = True
-        else:
-            in_use.pop(id(self), None)
+        if not mine:
+            return None if turn is None else weakref.ref(turn)
+        self.open = False
+        if turn is None:
             self._former.clear()
             self.stock.take_back(self)
             return None
+        turn.begun = True
         _views.outlast(held, turn)
-        if pinned:
+        if pinned or turn is not new:  # when that was interrupted before, what pointed in may be out of sight
             self.leave(turn)
         left = weakref.ref(turn)
         self._former.clear()
-        in_use.pop(id(self), None)
+        in_use.pop(key, None)
         self._turn = None
         return left
 

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scopedbump._exporter import Owner
+    from scopedbump._exporter import Owner, Use
     from scopedbump._pages import Pages
 
 
@@ -119,12 +119,13 @@ class Reservation:
 
     # -- what a region asks of its reservation, and a pool answers in another way
 
-    def end(self, views: list[memoryview], pinned: bool) -> Callable[[], object] | None:
+    def end(self, views: list[memoryview], pinned: bool, use: Use | None) -> Callable[[], object] | None:
         """The region has ended: give the memory back, or leave it to what points in. Each step may be repeated.
 
         Args:
             views: what it handed out, revoked by now.
             pinned: whether something points in.
+            use: what `in_use` says of the region; None when it never came to that.
 
         Returns:
             None when it went back, or what to call to see whether it has: None then.
@@ -155,9 +156,9 @@ class Reservation:
             if self._exporter is exporter:  # otherwise it is in use again
                 self._exporter = None
 
-    def rescue(self) -> None:
+    def rescue(self, use: Use) -> None:
         self.dirty = self.committed
-        self.end([], self.pinned())
+        self.end([], self.pinned(), use)
 
     def retire(self) -> None:
         self.release()

@@ -10,6 +10,7 @@ from types import CodeType
 import pytest
 
 from scopedbump import Region, RegionClosedError, RegionFullError, _atomic, bump_region
+from scopedbump._pool import _PooledReservation
 from scopedbump._reservation import Reservation
 from support import run_threads
 
@@ -48,6 +49,7 @@ def stores(*names: str) -> Callable[[dis.Instruction], bool]:
         (Region.reset, loads("_busy"), stores("_limit")),
         (Region.scope, loads("_busy"), stores("_limit")),
         (Region._stop, loads("_peak"), stores("_root")),
+        (_PooledReservation.end, lambda i: i.opname == "CONTAINS_OP", lambda i: i.opname == "DELETE_SUBSCR"),
     ],
     ids=lambda value: value.__name__ if hasattr(value, "__name__") and value.__name__ != "<lambda>" else "",
 )

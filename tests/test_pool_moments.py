@@ -12,8 +12,9 @@ from itertools import count
 
 import pytest
 
-from scopedbump import RegionClosedError, RegionPool, _pool
+from scopedbump import Region, RegionClosedError, RegionPool, _pool
 from support import collect, counts_references, forks_among_threads, needs_gil, run_script, run_threads
+from support_stress import at_moment, needs_cpython
 
 MIB = 1 << 20
 
@@ -364,3 +365,33 @@ def test_an_end_in_the_middle_of_another(
     collect()
     assert a.released and pool.stats().escaped == 0
     pool.close()
+
+
+@needs_cpython
+@pytest.mark.parametrize("hold", [False, True])
+def test_a_handler_that_ends_a_region_in_its_end_and_takes_the_next(hold: bool) -> None:
+    """Promise 4: at whatever moment of a close that is, nobody else gets what the handler took."""
+    number = 0
+    while True:
+        pool = RegionPool(1 << 20)
+        a = pool.region()
+        view = a.alloc(100)
+        if not hold:
+            del view
+        taken: list[Region] = []
+
+        def interrupt(pool: RegionPool = pool, a: Region = a, taken: list[Region] = taken) -> None:
+            a.close()
+            taken.append(pool.region())
+
+        moment = at_moment(number, interrupt, a.close)
+        assert moment.error is None
+        others = [pool.region(), pool.region()]
+        assert len({id(region._reservation) for region in (*taken, *others)}) == len(taken) + 2, moment.place
+        for region in (*taken, *others):
+            region.alloc(100)[:] = b"x" * 100
+            region.close()
+        if not moment.happened:
+            break
+        number += 1
+    assert number > 20

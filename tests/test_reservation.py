@@ -161,7 +161,7 @@ def test_memory_is_retired_when_the_last_pin_goes() -> None:
     assert root is not None
     part = root[3:5]
     assert reservation.pinned()
-    left = reservation.end([], pinned=True)
+    left = reservation.end([], pinned=True, use=None)
     assert left is not None
     del root
     assert left() is not None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopedbump import EscapeError, Region, bump_region
+from scopedbump._exporter import Exporter
 from support import collect, counts_references
 
 
@@ -148,3 +151,39 @@ def test_any_nesting(steps: list[str]) -> None:
     stack[0].close()
     assert all(set(view) == {number} for view, number in escaped)
     assert all(region.closed for region in stack)
+
+
+def test_a_close_around_a_scope_that_another_thread_is_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 11: what escaped from the inner scope is not given to anybody, whoever is faster."""
+    a = bump_region(1 << 20)
+    s = a.scope()
+    s.alloc(100)
+    t = s.scope()
+    escape = t.alloc(3000)[:]
+    escape[:] = b"e" * 3000
+    at_it, go_on = threading.Event(), threading.Event()
+    end = Exporter.end
+
+    def slow_end(exporter: Exporter, pinned: bool) -> None:
+        if exporter is t._exporter:
+            at_it.set()
+            assert go_on.wait(20)
+        end(exporter, pinned)
+
+    monkeypatch.setattr(Exporter, "end", slow_end)
+    thread = threading.Thread(target=t.close)
+    thread.start()
+    assert at_it.wait(20)
+    s.close()
+    a.alloc(8000)[:] = b"a" * 8000
+    go_on.set()
+    thread.join()
+    a.alloc(8000)[:] = b"a" * 8000
+    assert bytes(escape) == b"e" * 3000
+    a._check()
+    a.close()
+    assert t.closed and s.closed and a.closed
+    assert bytes(escape) == b"e" * 3000
+    del escape
+    collect()
+    assert a.released
