@@ -187,3 +187,23 @@ def test_a_close_around_a_scope_that_another_thread_is_ending(monkeypatch: pytes
     del escape
     collect()
     assert a.released
+
+
+def test_what_is_known_to_be_written_is_not_forgotten_by_a_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 6: the region around it, in another thread, may have noted more just before."""
+
+    class OtherThread:
+        def __enter__(self) -> None:
+            reservation.dirty = 50_000
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    with bump_region(1 << 20) as a:
+        a.alloc(100)
+        reservation = a._reservation
+        with a.scope() as s:
+            s.alloc(1000)
+            monkeypatch.setattr(reservation, "_lock", OtherThread())
+        monkeypatch.undo()
+        assert reservation.dirty == 50_000
