@@ -6,7 +6,8 @@ import gc
 
 import pytest
 
-from scopedbump import Region, RegionPool
+from scopedbump import RegionPool
+from scopedbump._lease import Lease
 
 
 @pytest.mark.parametrize("moment", ["at once", "after a reset", "in a scope", "in the scope alone"])
@@ -22,7 +23,7 @@ def test_a_region_kept_from_its_end(moment: str, monkeypatch: pytest.MonkeyPatch
             inner = a.scope()
         inner.alloc(300_000)[:] = b"\x11" * 300_000
         with monkeypatch.context() as interrupted:
-            interrupted.setattr(Region, "__del__", lambda self: None)
+            interrupted.setattr(Lease, "__del__", lambda self: None)
             if moment == "in the scope alone":
                 del inner
                 gc.collect()

@@ -9,6 +9,7 @@ import pytest
 import scopedbump._pages as pages
 from scopedbump import CommitError, Region, ReserveError, ScopedBumpError, bump_region
 from scopedbump._exporter import _watching, ffi, in_use, noted, rescue, retire_left, watch
+from scopedbump._lease import Lease
 from scopedbump._reservation import Reservation, _refused
 from support import FaultyPages, collect, counts_references
 
@@ -200,7 +201,7 @@ def test_an_interrupted_retirement_is_made_good() -> None:
 def test_a_region_that_died_without_its_end_is_rescued() -> None:
     """An exception of a signal handler that hits a finalizer is lost, and the end with it: the memory is not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Region, "__del__", lambda _: None)
+        patch.setattr(Lease, "__del__", lambda _: None)
         a = bump_region(1 << 20)
         escaped = a.copy(b"kept")[:]
         reservation = a._reservation
