@@ -282,10 +282,11 @@ class Bump:
         align = checked_align(align)
         stride = round_up(size, align)
         made: list[slice[int, int, None]] = []  # kept: to build a slice takes as long as to use it
+        apart = _atomic.free_threaded
 
         def carve(root: memoryview, starts: range) -> list[memoryview]:
             nonlocal made
-            if _atomic.free_threaded:
+            if apart:
                 views = [_views.cut(root, start, start + size) for start in starts]
             else:
                 chunk = root[starts.start : starts[-1] + size]
