@@ -329,7 +329,7 @@ def no_memory(step: int, most: int) -> None:
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="CPython's allocator is meant")
 @pytest.mark.skipif(
     sys.version_info >= (3, 12),
-    reason="CPython itself crashes there, with a loop of slots, maps and slices and nothing else (python/cpython#151763)",
+    reason="CPython itself crashes there, with nothing but slots, maps and slices (see python/cpython#151763)",
 )
 def test_no_memory_for_python_itself() -> None:
     """Promise 5: MemoryError from the interpreter's own allocations, wherever it comes, crashes nothing."""
