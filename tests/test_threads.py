@@ -54,7 +54,7 @@ def all_at_once(build: str, seconds: float) -> None:
     while time.monotonic() < end:
         rounds += 1
         a = bump_region(1 << 22)
-        stop = time.monotonic() + random.random() * 0.05
+        stop = time.monotonic() + random.random() * 0.05 * SLOWER**2
 
         def worker(number: int, a: Region = a, stop: float = stop) -> None:
             nonlocal blocks, refused
