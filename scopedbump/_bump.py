@@ -124,33 +124,33 @@ class Bump:
         They are committed, aligned, and the caller's alone. For the adapters: whatever they make must hold root or a
         view of it.
         """
-        tried = False
+        tried = ahead = False
         while True:
-            reservation = self._reservation
             root = self._root
             if root is None or self._busy is not None:
                 del root  # a traceback must not pin
                 root = self._opened()
+            taken = self._take(root, size, align, ahead)
+            if taken is not None:
+                cursor, start, ready, dirty = taken
+                if zero and ready < start + size:
+                    clear(root, max(start, ready), min(start + size, dirty))
+                return root, cursor, start
+            reservation = self._reservation
             cursor = self._cursor
             ready = self._ready
-            if reservation is not self._reservation:
-                continue  # a reset came in between: root does not keep this reservation
+            if self._root is not root:
+                continue  # a close or reset came in between: root does not keep this reservation
             stop = size + place(reservation.address + self._offset, cursor, align)
             if size and stop > self._size:
                 del root  # as above
                 raise RegionFullError(size, align, self._size - cursor, self._size, self.name)
-            ahead = stop > ready and (tried or not zero or stop > cursor + WINDOW)
+            ahead = tried or not zero or stop > cursor + WINDOW
             if ahead:
                 reservation.commit(self._offset + min(stop, self._size))
             elif stop > ready:
                 tried = True  # once: a handler at every moment would move the cursor at each
                 self._advance(reservation, root, cursor, ready)
-            taken = self._take(root, size, align, ahead)
-            if taken is not None:
-                cursor, start, ready = taken
-                if zero and ready < start + size:
-                    clear(root, max(start, ready), min(start + size, reservation.dirty - self._offset))
-                return root, cursor, start
 
     def _opened(self) -> memoryview:
         """The root, or the error that says why nothing can be allocated."""
@@ -165,10 +165,13 @@ class Bump:
     def _closed_error(self) -> RegionClosedError:
         return RegionClosedError(f"{self!r} has ended: what is needed longer belongs into a region that lives longer")
 
-    def _take(self, root: memoryview, size: int, align: int, ahead: bool) -> tuple[int, int, int] | None:
-        """Move the cursor over what is ready, or with `ahead` over what is committed: where it was, start, `_ready`."""
+    def _take(self, root: memoryview, size: int, align: int, ahead: bool) -> tuple[int, int, int, int] | None:
+        """Move the cursor over `size` bytes that are ready, or with `ahead` committed: None if there are not so many.
+
+        Returns where the cursor was, where they start, and, as they were, up to where bytes were ready and written.
+        """
         taken = False
-        cursor = start = ready = 0
+        cursor = start = ready = dirty = 0
         with self._lock:
             if not _atomic.atomic:
                 _atomic.alone(self._lock)
@@ -183,12 +186,13 @@ class Bump:
                 usable = self._reservation.committed - self._offset if ahead else ready
                 if stop <= usable and stop <= self._size:
                     taken = True
+                    dirty = self._reservation.dirty - self._offset
                     self._cursor = stop
                     if ready < stop:
                         self._ready = stop
                         if self._limit >= 0:
                             self._limit = stop
-        return (cursor, start, ready) if taken else None
+        return (cursor, start, ready, dirty) if taken else None
 
     def _advance(self, reservation: Reservation, root: memoryview, cursor: int, ready: int) -> None:
         """Make a window from the cursor on ready: commit and clear it, if nobody has done so meanwhile."""

@@ -5,7 +5,7 @@ The rules (numbers are those of the promises in the README):
 - A reservation goes back to its *stock* at the end of its region. When something still points in then, or a view of
   the region is still referred to as an object, revoked or not, it waits for the last of
   them: a stale pointer would reach into somebody else's request (4). All of them hold one *turn*.
-- A reservation changes hands in one operation of a deque, so there is no lock on the way in or out. The way out can
+- A reservation changes hands in one operation of a deque, so the pool has no lock on the way in or out. The way out can
   come at any moment, in any thread, in a garbage collection and while the interpreter shuts down.
 - A closed pool has a closed stock, and a child process a new one while the stock that it inherited is closed: what is
   out then goes on, and is released instead of coming back (10).
@@ -234,7 +234,7 @@ class RegionPool:
         TypeError, ValueError: an argument is no int, or size is not positive, or max_idle or retain is negative.
 
     Thread safety:
-        Any thread may call anything at any moment, signal handlers and finalizers too. There is no lock.
+        Any thread may call anything at any moment, signal handlers and finalizers too. The pool has no lock.
 
     Lifetime:
         A child process (`os.fork`) starts with an empty pool of its own; regions that were open at the fork go on in
