@@ -130,7 +130,9 @@ class Bump:
             if root is None or self._busy is not None:
                 del root  # a traceback must not pin
                 root = self._opened()
-            taken = self._take(root, size, align, ahead)
+            taken = None
+            if ahead or self._cursor + size <= self._ready:
+                taken = self._take(root, size, align, ahead)
             if taken is not None:
                 cursor, start, ready, dirty = taken
                 if zero and ready < start + size:
