@@ -1,4 +1,4 @@
-"""Lease: how the use of a reservation begins, is nested and begun again, and what happens at its end.
+"""Lease: how the use of a reservation begins, is nested, and what happens at its end. Resets are `_reset`'s.
 
 The rules (numbers are those of the promises in the README):
 
@@ -18,8 +18,9 @@ from _weakref import ref
 from scopedbump import _atomic, _views
 from scopedbump._bump import Bump, clear
 from scopedbump._errors import EscapeError, EscapeWarning
-from scopedbump._exporter import NOWHERE, Exporter, claim, disclaim, in_use, still_there
+from scopedbump._exporter import NOWHERE, Exporter, in_use, still_there
 from scopedbump._layout import ALIGN, place, round_up
+from scopedbump._reset import leave_former, restart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Lease(Bump):
                 was.
         """
         self._opened()
-        self._leave_former()  # this may come in the middle of another reset, when that has moved
+        leave_former(self)  # this may come in the middle of another reset, when that has moved
         mine = False
         try:
             with self._lock:
@@ -199,90 +200,13 @@ class Lease(Bump):
                     self._busy = "reset"
                     self._limit = -1
             if mine:
-                self._restart()
+                restart(self)
         except BaseException:  # of a signal handler: what was begun is brought to its end
             if mine:
-                self._restart()
+                restart(self)
             raise
         if not mine:
             self.reset()
-
-    def _restart(self) -> None:
-        """The steps of a reset, each of which may be repeated."""
-        with self._lock:
-            if not _atomic.atomic:
-                _atomic.alone(self._lock)
-            former = self._former
-            # Interrupted on the move: begin again. With a root it is what a reset in another thread has moved from.
-            if former is not None and self._root is None and self._busy == "reset":
-                self._reservation, self._exporter, self._use, _ = former
-                self._former = None
-        self._leave_former()
-        old, exporter = self._reservation, self._exporter
-        if self._busy != "reset":  # asked last: a close from elsewhere may have come
-            return
-        self._stop(ending=False)
-        self._revoke()
-        views = self._views
-        if not exporter.pinned():
-            if self._wipe:
-                self._erase()
-            old.outlive(views)
-            went_on = self._go_on(old, exporter, 0)
-        elif self._parent is not None:
-            old.outlive(views)
-            went_on = self._go_on(old, exporter, self._peak)
-        else:
-            try:
-                fresh = old.fresh()
-            except BaseException:
-                self._go_on(old, exporter, self._peak)
-                raise
-            self._former = (old, exporter, self._use, views)
-            went_on = self._go_on(fresh, fresh.exporter(), 0)
-            self._leave_former()
-            if not went_on:
-                fresh.end([], pinned=False, use=None)
-        if not went_on:
-            raise self._closed_error()
-
-    def _leave_former(self) -> None:
-        """End the use of the reservation that a reset has moved from: a reset, a close, whoever comes first."""
-        former = self._former
-        if former is None:
-            return
-        reservation, _, use, views = former
-        if reservation is not self._reservation and claim(use):
-            if in_use.get(id(reservation)) is use:  # otherwise it has had its end
-                reservation.end(views, pinned=True, use=use)
-            disclaim(use)
-        with self._lock:
-            if not _atomic.atomic:
-                _atomic.alone(self._lock)
-            if self._former is former:
-                self._former = None
-
-    def _go_on(self, reservation: Reservation, exporter: Exporter, cursor: int) -> bool:
-        """Begin again at `cursor`, unless a close from elsewhere came first."""
-        views: list[memoryview] = []
-        root = exporter.root()
-        used = reservation if self._parent is None else exporter
-        use = (used, ref(self._alive))
-        key = id(used)
-        with self._lock:
-            if not _atomic.atomic:
-                _atomic.alone(self._lock)
-            if self._busy == "reset" and root is not None:
-                self._reservation = reservation
-                self._exporter = exporter
-                self._cursor = cursor
-                self._ready = cursor
-                self._views = views
-                self._use = in_use[key] = use
-                self._root = root
-                self._busy = None
-                return True
-        return False
 
     def close(self) -> None:
         """End the region: revoke its views and give its memory back, or leave it to what still points in.
@@ -352,7 +276,7 @@ class Lease(Bump):
         late = self._stop(ending=True)  # from here on no reset goes on, and no scope begins
         if late is not None:
             self._end_scopes(late)
-        self._leave_former()
+        leave_former(self)
         self._revoke()
         exporter = self._exporter
         pinned = exporter.pinned()

@@ -9,7 +9,7 @@ from types import CodeType
 
 import pytest
 
-from scopedbump import Region, RegionClosedError, RegionFullError, _atomic, bump_region
+from scopedbump import Region, RegionClosedError, RegionFullError, _atomic, _reset, bump_region
 from scopedbump._pool import _PooledReservation
 from scopedbump._reservation import Reservation
 from support import run_threads
@@ -47,6 +47,7 @@ def stores(*names: str) -> Callable[[dis.Instruction], bool]:
         (Region._advance, loads("_busy"), stores("_limit")),
         (Region._resume, loads("_busy"), stores("_busy")),
         (Region.reset, loads("_busy"), stores("_limit")),
+        (_reset._go_on, loads("_busy"), stores("_busy")),
         (Region.scope, loads("_busy"), stores("_limit")),
         (Region._stop, loads("_peak"), stores("_root")),
         (_PooledReservation.end, lambda i: i.opname == "CONTAINS_OP", lambda i: i.opname == "DELETE_SUBSCR"),
