@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from _cffi_backend import CData, buffer
 
+    from scopedbump._reservation import Reservation
+
     class Owner(Protocol):
         """Whoever gets memory back that was left to what pointed in."""
 
@@ -59,12 +61,15 @@ ADDRESS = ffi.typeof("uintptr_t")
 class Exporter:
     """Owns the exporter of a range of memory, until the end or until the memory is left to what points in."""
 
-    __slots__ = ("_anchor", "_around", "_buffer", "_watch")
+    __slots__ = ("_anchor", "_around", "_buffer", "_watch", "_within")
 
-    def __init__(self, address: int, size: int, around: memoryview | None = None) -> None:
+    def __init__(
+        self, address: int, size: int, around: memoryview | None = None, within: Reservation | None = None
+    ) -> None:
         self._anchor: CData | None = ffi.cast(CHAR_POINTER, address)
         self._buffer: buffer | None = ffi.buffer(self._anchor, size)
         self._around = around  # of a scope: the root that its memory is part of
+        self._within = within  # the reservation of that
         self._watch: Watch | None = None
 
     def root(self) -> memoryview | None:
@@ -112,6 +117,8 @@ class Exporter:
         in_use.pop(id(self), None)
 
     def rescue(self, use: Use) -> None:
+        if self._within is not None:
+            self._within.all_written()  # first: from its end on the memory around it may be somebody else's
         self.end(self.pinned())
 
 

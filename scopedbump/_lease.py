@@ -18,7 +18,7 @@ from _weakref import ref
 from scopedbump import _atomic, _views
 from scopedbump._bump import Bump, clear
 from scopedbump._errors import EscapeError, EscapeWarning
-from scopedbump._exporter import NOWHERE, Exporter, in_use, still_there
+from scopedbump._exporter import NOWHERE, Exporter, in_use, rescue, still_there
 from scopedbump._layout import ALIGN, place, round_up
 from scopedbump._reset import leave_former, restart
 
@@ -141,7 +141,7 @@ class Lease(Bump):
                 continue  # a reset came in between; the next round says which
             start = min(place(reservation.address + self._offset, cursor, ALIGN), self._size)
             size = self._size - start
-            exporter = Exporter(reservation.address + self._offset + start, size, root)
+            exporter = Exporter(reservation.address + self._offset + start, size, root, reservation)
             scope = type(self)(reservation, exporter, size, self.name, escape, self._wipe, self, self._offset + start)
             del exporter
             ticket = scope._ticket = ref(scope)
@@ -299,7 +299,8 @@ class Lease(Bump):
 
     def _end_scopes(self, busy: ref[Lease] | str) -> None:
         """End the scope that `busy` says is open, and those inside it, from the innermost on."""
-        for scope in reversed(_nested(busy)):
+        scopes = _nested(busy)
+        for scope in reversed(scopes):
             scope._finish("keep")
             scope._stop(ending=True)  # another thread may be at its end: what it used counts here all the same
             end = scope._offset - self._offset + scope._peak
@@ -308,6 +309,16 @@ class Lease(Bump):
                     _atomic.alone(self._lock)
                 if self._peak < end:
                     self._peak = end
+        if not scopes and isinstance(busy, ref):  # it was lost, maybe without its end: nobody knows what it used
+            with self._lock:
+                if not _atomic.atomic:
+                    _atomic.alone(self._lock)
+                usable = self._reservation.committed - self._offset
+                if usable > self._size:
+                    usable = self._size
+                if self._peak < usable:
+                    self._peak = usable
+            rescue()  # else it pins
 
     def _stop(self, *, ending: bool) -> ref[Lease] | str | None:
         """Hand out nothing more, and note what was used. Returns what it was busy with."""

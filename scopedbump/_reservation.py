@@ -156,8 +156,13 @@ class Reservation:
             if self._exporter is exporter:  # otherwise it is in use again
                 self._exporter = None
 
+    def all_written(self) -> None:
+        """Note that what is usable may have been written to, all of it: how far is not known."""
+        with self._lock:
+            self.dirty = self.committed
+
     def rescue(self, use: Use) -> None:
-        self.dirty = self.committed
+        self.all_written()
         self.end([], self.pinned(), use)
 
     def retire(self) -> None:
