@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scopedbump
+from helpers.support import counts_references, needs_gil, needs_maps, run_script
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, bump_region
-from support import counts_references, needs_gil, needs_maps, run_script
 
 
 def test_a_block_is_writable_zeroed_and_in_the_region() -> None:

@@ -12,6 +12,8 @@ from itertools import islice
 
 import pytest
 
+from helpers.stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
+from helpers.support import needs_gil, run_script
 from scopedbump import (
     Region,
     RegionBusyError,
@@ -21,8 +23,6 @@ from scopedbump import (
     _atomic,
     bump_region,
 )
-from support import needs_gil, run_script
-from support_stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 
 set_threshold = getattr(gc, "set_threshold", lambda *_: None)  # PyPy has none
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from helpers.support import collect
 from scopedbump import EscapeWarning, NoRegionError, Region, RegionClosedError, RegionPool, current_region
 from scopedbump.asgi import Message, Receive, Scope, ScratchMiddleware, Send
-from support import collect
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 

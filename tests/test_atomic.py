@@ -9,10 +9,10 @@ from types import CodeType
 
 import pytest
 
+from helpers.support import run_threads
 from scopedbump import Region, RegionClosedError, RegionFullError, _atomic, _reset, bump_region
 from scopedbump._pool import _PooledReservation
 from scopedbump._reservation import Reservation
-from support import run_threads
 
 # Everything that calls, so that CPython may look for signals and threads after it; LOAD_ATTR is not among them for
 # slots and for instances of C types, which is all that these stretches load.

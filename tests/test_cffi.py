@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from helpers.support import collect, counts_references, run_script
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, bump_region
-from support import collect, counts_references, run_script
 
 cffi: Any = pytest.importorskip("cffi", reason="in-line ffi objects need the whole of cffi")
 

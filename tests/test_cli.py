@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.support import needs_gil
 from scopedbump import __version__, bump_region
 from scopedbump.__main__ import main
 from scopedbump._cli import facts, process, text
 from scopedbump._cli.progress import Progress
-from support import needs_gil
 
 
 def test_info_states_the_system_and_what_a_region_costs(capsys: pytest.CaptureFixture[str]) -> None:

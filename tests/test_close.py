@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 import cffi
 import pytest
 
+from helpers.support import collect, counts_references, mapped, needs_maps, run_script
 from scopedbump import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError, bump_region
 from scopedbump._exporter import ffi
-from support import collect, counts_references, mapped, needs_maps, run_script
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

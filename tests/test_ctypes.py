@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from helpers.support import collect, counts_references
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, bump_region
-from support import collect, counts_references
 
 
 class Point(Structure):

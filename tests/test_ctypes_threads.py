@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from helpers.support import run_threads
 from scopedbump import Region, bump_region
-from support import run_threads
 
 
 class Point(ctypes.Structure):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support import run_script
+from helpers.support import run_script
 
 COMMON = """
 import ctypes, gc, sys, threading

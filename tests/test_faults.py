@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.stress import in_process
+from helpers.support import counts_references
 from scopedbump import CommitError, Region, RegionPool, ReserveError, ScopedBumpError, bump_region
-from support import counts_references
-from support_stress import in_process
 
 pytestmark = counts_references  # these count on memory that is back at once
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the limits of Linux are meant")

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from helpers.stress import both_builds, choose_build, in_process
+from helpers.support import collect, counts_references, forks_among_threads
 from scopedbump import Region, RegionBusyError, RegionPool, bump_region
-from support import collect, counts_references, forks_among_threads
-from support_stress import both_builds, choose_build, in_process
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 

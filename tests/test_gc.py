@@ -10,9 +10,9 @@ from types import FrameType
 
 import pytest
 
+from helpers.stress import CPYTHON, SLOWER, both_builds, choose_build, in_process, ledger
+from helpers.support import run_threads
 from scopedbump import Region, RegionPool, bump_region
-from support import run_threads
-from support_stress import CPYTHON, SLOWER, both_builds, choose_build, in_process, ledger
 
 MARK = bytes(range(256)) * 16
 
@@ -123,7 +123,7 @@ def shut_down(where: str, closed: bool) -> None:
     code = f"""
 import gc, sys, threading, time
 from scopedbump import RegionPool, bump_region
-from test_gc import Reader, escapes
+from {__name__} import Reader, escapes
 a, pool = bump_region(1 << 20), RegionPool(1 << 20)
 b = pool.region()
 s = a.scope()

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import scopedbump
+from helpers.stress import in_process
 from scopedbump import Region, RegionPool, ScopedBumpError, bump_region, current_region
-from support_stress import in_process
 
 
 class Raised(Exception):  # noqa: N818  # it is no error of ours

@@ -14,8 +14,8 @@ from itertools import islice
 
 import pytest
 
+from helpers.stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 from scopedbump import Region, RegionPool, bump_region
-from support_stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 
 pytestmark = needs_cpython
 

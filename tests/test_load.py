@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from load_service import MAX_IDLE, RETAIN
-from serving import ask, load, serving
+from helpers.load_service import MAX_IDLE, RETAIN
+from helpers.serving import ask, load, serving
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="the listening socket is handed over as a file descriptor"),

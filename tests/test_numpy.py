@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.support import collect, run_script
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, bump_region
-from support import collect, run_script
 
 np = pytest.importorskip("numpy", reason="NumPy is not installed")
 

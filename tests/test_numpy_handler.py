@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from helpers.support import run_script, run_threads
 from scopedbump import Region, RegionPool, bump_region
-from support import run_script, run_threads
 
 np = pytest.importorskip("numpy", reason="NumPy is not installed")
 if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():

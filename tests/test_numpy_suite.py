@@ -32,7 +32,7 @@ def outcomes(folder: Path, handler: bool, *packages: str) -> dict[str, Any]:
         SUITE_RESULTS=str(results),
     )
     options = ["-q", "-W", "ignore", "-o", "addopts=", "-p", "no:cacheprovider", "-o", "timeout=600"]
-    command = [sys.executable, "-X", "faulthandler", "-m", "pytest", *options, "-p", "numpy_suite_plugin"]
+    command = [sys.executable, "-X", "faulthandler", "-m", "pytest", *options, "-p", "helpers.numpy_suite_plugin"]
     done = subprocess.run(
         [*command, "--pyargs", *packages],
         cwd=folder,

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from helpers.support import mapped, needs_maps, run_script
 from scopedbump import CommitError, ReserveError
 from scopedbump._pages import system_pages
-from support import mapped, needs_maps, run_script
 
 STEP = max(system_pages.page_size, system_pages.granularity)
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scopedbump._pages as _pages
+from helpers.support import FaultyPages, collect, counts_references, mapped
 from scopedbump import EscapeError, EscapeWarning, PoolStats, Region, RegionClosedError, RegionPool, ReserveError
 from scopedbump._layout import WINDOW
-from support import FaultyPages, collect, counts_references, mapped
 
 PAGE = _pages.system_pages.page_size
 MIB = 1 << 20

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from helpers.stress import Moment, at_moment, in_process, needs_cpython
 from scopedbump import Region, RegionPool
-from support_stress import Moment, at_moment, in_process, needs_cpython
 
 pytestmark = needs_cpython
 

@@ -12,9 +12,9 @@ from itertools import count
 
 import pytest
 
+from helpers.stress import at_moment, needs_cpython
+from helpers.support import collect, counts_references, forks_among_threads, needs_gil, run_script, run_threads
 from scopedbump import Region, RegionClosedError, RegionPool, _pool
-from support import collect, counts_references, forks_among_threads, needs_gil, run_script, run_threads
-from support_stress import at_moment, needs_cpython
 
 MIB = 1 << 20
 

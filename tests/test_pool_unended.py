@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from helpers.stress import CPYTHON, Moment, at_moment, collect, in_process, needs_cpython
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionPool
-from support_stress import CPYTHON, Moment, at_moment, collect, in_process, needs_cpython
 
 FINALIZED = next(kind for kind in Region.__mro__ if "__del__" in vars(kind))
 """Where the finalizer is defined: PyPy asks there alone."""

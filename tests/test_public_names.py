@@ -9,8 +9,8 @@ import sys
 import pytest
 
 import scopedbump
+from helpers.support import needs_gil
 from scopedbump import _atomic
-from support import needs_gil
 
 PUBLIC = {
     "DEFAULT_SIZE",

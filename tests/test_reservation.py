@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 import scopedbump._pages as pages
+from helpers.support import FaultyPages, collect, counts_references
 from scopedbump import CommitError, Region, ReserveError, ScopedBumpError, bump_region
 from scopedbump._exporter import _watching, ffi, in_use, noted, rescue, retire_left, watch
 from scopedbump._lease import Lease
 from scopedbump._reservation import Reservation, _refused
-from support import FaultyPages, collect, counts_references
 
 
 @pytest.fixture

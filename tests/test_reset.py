@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.support import collect, counts_references
 from scopedbump import RegionClosedError, bump_region
-from support import collect, counts_references
 
 
 @counts_references

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.support import collect, counts_references
 from scopedbump import EscapeError, Region, bump_region
 from scopedbump._exporter import Exporter
-from support import collect, counts_references
 
 
 @counts_references

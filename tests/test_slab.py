@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.support import counts_references
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, _slab, bump_region
 from scopedbump._layout import round_up
-from support import counts_references
 
 
 @given(st.integers(1, 3000), st.integers(0, 12), st.integers(0, 700))

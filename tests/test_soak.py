@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.stress import RECORDS, both_builds, choose_build, in_process
+from helpers.support import run_threads
 from scopedbump import Region, RegionPool, ScopedBumpError, bump_region
-from support import run_threads
-from support_stress import RECORDS, both_builds, choose_build, in_process
 
 
 def measure() -> dict[str, int]:

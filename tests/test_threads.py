@@ -10,6 +10,8 @@ from itertools import chain, islice, pairwise
 
 import pytest
 
+from helpers.stress import SLOWER, both_builds, choose_build, in_process, ledger
+from helpers.support import needs_gil, run_threads
 from scopedbump import (
     Region,
     RegionBusyError,
@@ -20,8 +22,6 @@ from scopedbump import (
     _views,
     bump_region,
 )
-from support import needs_gil, run_threads
-from support_stress import SLOWER, both_builds, choose_build, in_process, ledger
 
 closes_in_use = needs_gil("without one memoryview.release() does not wait for a thread that uses the view")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 
+from helpers.support import counts_references
 from scopedbump import RegionPool, bump_region
 from scopedbump._exporter import ffi
-from support import counts_references
 
 SECRET = b"correct horse battery staple"
 

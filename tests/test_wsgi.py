@@ -11,9 +11,9 @@ from wsgiref.validate import validator
 
 import pytest
 
+from helpers.support import collect, counts_references
 from scopedbump import EscapeWarning, NoRegionError, Region, RegionClosedError, RegionPool, current_region
 from scopedbump.wsgi import ScratchMiddleware
-from support import collect, counts_references
 
 Environ = dict[str, Any]
 Start = Callable[..., Callable[[bytes], object]]

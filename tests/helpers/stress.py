@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import scopedbump
+from helpers.support import collect as collect_where_nothing_counts
 from scopedbump import _atomic, _exporter, _pages, _reservation, bump_region
-from support import collect as collect_where_nothing_counts
 
 if TYPE_CHECKING:
     from scopedbump._pages import Pages
 
 PACKAGE = str(Path(scopedbump.__file__).parent)
+TESTS = Path(__file__).parents[1]
 RECORDS = [
     (f"{module.__name__}.{name}", records)
     for module in (_reservation, _exporter)
@@ -49,7 +50,8 @@ def choose_build(build: str) -> None:
 
 def in_process(file: str, function: str, *arguments: object, timeout: float = 100, **settings: str) -> str:
     """Call `function(*arguments)` of the test module `file` in a process of its own; what it printed."""
-    code = f"import sys; sys.path.insert(0, {str(Path(file).parent)!r}); import {Path(file).stem} as m; "
+    module = ".".join(Path(file).relative_to(TESTS).with_suffix("").parts)
+    code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); import {module} as m; "
     code += f"m.{function}({', '.join(map(repr, arguments))})"
     command = [sys.executable, "-X", "faulthandler", "-W", "error", "-W", "ignore::ResourceWarning", "-c", code]
     try:
