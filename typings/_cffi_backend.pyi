@@ -1,4 +1,4 @@
-# The part of cffi's C module that is used here. tests/test_typings.py compares it with the installed one.
+# The part of cffi's C module that is used here. tests/typing/test_typings.py compares it with the installed one.
 #
 # Any stands where only the C declaration knows the type: fields, items and what a library holds. The package
 # itself casts those to Protocols.

@@ -1,6 +1,6 @@
 """A pytest plugin for NumPy's own tests: each in a region that is NumPy's allocator, unless told not to.
 
-Loaded by test_numpy_suite.py in a process of its own; writes what became of each test into the file that the
+Loaded by adapters/numpy/test_suite.py in a process of its own; writes what became of each test into the file that the
 environment variable SUITE_RESULTS names.
 """
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import scopedbump
+from helpers import TESTS
 from helpers.support import collect as collect_where_nothing_counts
 from scopedbump import _atomic, _exporter, _pages, _reservation, bump_region
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from scopedbump._pages import Pages
 
 PACKAGE = str(Path(scopedbump.__file__).parent)
-TESTS = Path(__file__).parents[1]
 RECORDS = [
     (f"{module.__name__}.{name}", records)
     for module in (_reservation, _exporter)

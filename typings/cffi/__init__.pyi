@@ -1,5 +1,5 @@
 # The part of cffi's own package that is used here: the FFI that parses C declarations when it is told them.
-# tests/test_typings.py compares it with the installed one.
+# tests/typing/test_typings.py compares it with the installed one.
 
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias, overload

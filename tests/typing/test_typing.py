@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-CLIENTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "typing").glob("*.py"))
+from helpers import ROOT
+
+CLIENTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "typing").glob("*_api.py"))
 EXAMPLES = ["examples/ffi_calls.py", "examples/typed_library.py"]  # those that need no framework
 
 
@@ -59,7 +60,7 @@ def test_mypy_is_content_on_every_platform(platform: str, tmp_path: Path) -> Non
 @pytest.mark.long
 def test_pyright_is_content() -> None:
     """The same in pyright's strict mode."""
-    run("pyright", "scopedbump", "tests/typing", *EXAMPLES)
+    run("pyright", "scopedbump", *CLIENTS, *EXAMPLES)
 
 
 @needs_sources

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 import scopedbump
-
-ROOT = Path(__file__).parent.parent
-
+from helpers import ROOT
 
 # Where nothing counts references every region may have an escape at its end, and escape="warn" says so.
 STRICT = ["-W", "error"] if sys.implementation.name == "cpython" else ["-W", "ignore"]

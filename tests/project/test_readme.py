@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
+from helpers import ROOT
 from scopedbump import _atomic
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO = "python3 -m venv .venv && .venv/bin/python -m pip install -q . && .venv/bin/python -m scopedbump demo"
 TESTS = "python3 -m venv .venv && .venv/bin/python -m pip install -q '.[test]' && .venv/bin/python -m pytest"

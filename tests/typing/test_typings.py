@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers import ROOT
+
 pytest.importorskip("mypy", reason="stubtest is part of mypy")
 
-TYPINGS = Path(__file__).parent.parent / "typings"
+TYPINGS = ROOT / "typings"
 
 ALLOWED = {
     # cffi answers these in C, where there is no method to find

@@ -16,11 +16,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from helpers import ROOT
+
+EXAMPLES = ROOT / "examples"
 
 pytestmark = [
     pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not installed with the package"),

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 import scopedbump
+from helpers import ROOT
 
 pytest.importorskip("build", reason="builds the package")
 pytest.importorskip("hatchling", reason="builds the package, without the network")
 
-ROOT = Path(__file__).parent.parent
 if not (ROOT / "scopedbump").is_dir():
     pytest.skip("the sources are not here", allow_module_level=True)
 VERSION = scopedbump.__version__

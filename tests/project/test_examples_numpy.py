@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from helpers import ROOT
 
 pytest.importorskip("numpy", reason="NumPy is not installed")
 if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
     pytest.skip("NumPy's allocator can be a region only on CPython with a GIL", allow_module_level=True)
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "numpy_temporaries.py"
+EXAMPLE = ROOT / "examples" / "numpy_temporaries.py"
 
 
 def test_the_example_computes_the_same_both_ways() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from helpers import TESTS
+
 np = pytest.importorskip("numpy", reason="NumPy is not installed")
 if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
     pytest.skip("NumPy's allocator can be a region only on CPython with a GIL", allow_module_level=True)
@@ -27,7 +29,7 @@ def outcomes(folder: Path, handler: bool, *packages: str) -> dict[str, Any]:
     environment = dict(
         os.environ,
         NPY_AVAILABLE_MEM="1 GB",  # no test that wants more
-        PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        PYTHONPATH=os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]),
         SUITE_HANDLER=str(int(handler)),
         SUITE_RESULTS=str(results),
     )

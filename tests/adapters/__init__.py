@@ -1,0 +1,1 @@
+"""What makes objects of other libraries in the memory of a region."""

@@ -1,0 +1,1 @@
+"""`Region.numpy`, and a region as the allocator of NumPy."""

@@ -1,0 +1,1 @@
+"""Regions, what they are made of, and pools of them."""

@@ -1,0 +1,1 @@
+"""What goes across: any thread, any moment, any refusal, any input, any program."""

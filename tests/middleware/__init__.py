@@ -1,0 +1,1 @@
+"""A region for each request, by the letter of the protocols and under real servers."""
