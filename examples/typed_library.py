@@ -1,11 +1,13 @@
 """A small library whose functions take an `Allocator`: their callers say how long the memory lives.
 
 Run it: `python examples/typed_library.py`. It reads records from a file, a request at a time, with a region, with a
-scope for each request, and without any region; the library can't tell and does not care.
+scope for each request, and without any region; the library can't tell and does not care. Functions that make objects
+of C take a `TypedAllocator`, and serve the same callers.
 """
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import tempfile
 import zlib
@@ -13,7 +15,9 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
 
-from scopedbump import Allocator, bump_region, heap
+import cffi
+
+from scopedbump import Allocator, CData, RegionPool, TypedAllocator, bump_region, heap
 
 HEADER = struct.Struct("<II")  # length and CRC-32 of what follows
 
@@ -61,6 +65,37 @@ def upper(text: memoryview, memory: Allocator) -> memoryview:
     return result
 
 
+ffi = cffi.FFI()
+ffi.cdef(
+    "struct part { char *data; size_t size; }; typedef struct { char **names; int count; struct part body; } form;"
+)
+
+
+class Part(ctypes.Structure):
+    """The same struct as `struct part`, for those who call C with ctypes."""
+
+    _fields_ = [("data", ctypes.POINTER(ctypes.c_char)), ("size", ctypes.c_size_t)]
+
+
+def form(names: list[str], body: bytes, memory: TypedAllocator) -> CData:
+    """A `form *` for C, with all that it leads to: nobody need keep a piece of it.
+
+    Pointers are given with the initializer. Who stores one in a field later holds what it leads to, unless the caller
+    gave a region.
+    """
+    c = memory.cffi(ffi)
+    block = memory.alloc(len(body), zero=False)
+    block[:] = body
+    part = {"data": c.pointer(block), "size": len(body)}
+    return c.new("form *", {"names": c.strings(names), "count": len(names), "body": part})
+
+
+def part(body: bytes, memory: TypedAllocator) -> Part:
+    """The same for ctypes: a `Part` that leads to its bytes."""
+    text = memory.ctypes.string(body)
+    return memory.ctypes.new(Part, text, len(body))
+
+
 # -- its callers
 
 
@@ -97,6 +132,27 @@ def kept(file: BufferedIOBase) -> list[memoryview]:
     return [upper(body, heap) for body in records(file, heap)]
 
 
+def described(form: CData) -> str:
+    """What a C function would see."""
+    names = [ffi.string(form.names[index]) for index in range(form.count)]
+    return f"{names}, {bytes(ffi.buffer(form.body.data, form.body.size))!r}"
+
+
+def made_for_c(memory: TypedAllocator) -> str:
+    """Make both, and look at them as C does."""
+    other = part(b"a body", memory)
+    return f"{described(form(['one', 'two'], b'a body', memory))}, {other.data[: other.size]!r}"
+
+
+def for_all_callers() -> set[str]:
+    """The same from a region, from a scope, from a pool's region and from the heap."""
+    with bump_region(1 << 20) as region, RegionPool(1 << 20) as pool, pool.region() as lease:
+        results = {made_for_c(region), made_for_c(lease), made_for_c(heap)}
+        with region.scope() as scope:
+            results.add(made_for_c(scope))
+    return results
+
+
 def main() -> None:
     """Write a file of records and read it in the three ways."""
     bodies = [f"record {number}: {'x' * (number * 37 % 1000)}".encode() for number in range(1000)]
@@ -106,6 +162,8 @@ def main() -> None:
             for body in bodies:
                 write_record(file, body)
         read_in_three_ways(path, bodies)
+    (result,) = for_all_callers()
+    print(f"objects of C, the same for all callers: {result}")
 
 
 def read_in_three_ways(path: Path, bodies: list[bytes]) -> None:

@@ -28,21 +28,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from scopedbump import ScopedBumpError
-    from scopedbump._cli.errors import CommandError
+    from . import ScopedBumpError
+    from ._cli.errors import CommandError
 
     # Each command brings in what it needs, and no more.
     if chosen.command == "info":
-        from scopedbump._cli import info
+        from ._cli import info
 
         run = info.run
     elif chosen.command == "demo":
-        from scopedbump._cli import demo
+        from ._cli import demo
 
         def run() -> int:
             return demo.run(chosen.file)
     else:
-        from scopedbump._cli import bench
+        from ._cli import bench
 
         def run() -> int:
             return bench.run(chosen.only, chosen.quick, chosen.json, chosen.svg)
@@ -57,7 +57,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from scopedbump import __version__
+    from . import __version__
 
     parser = argparse.ArgumentParser(
         prog="python -m scopedbump", description="Scratch memory with a lifetime you can see."

@@ -1,12 +1,14 @@
-"""Allocator: what a library asks for when it needs scratch memory, and the heap for callers who have no region."""
+"""Allocators: what a library asks for when it needs scratch memory, and the heap for callers who have no region."""
 
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Final, Protocol, final
 
-from scopedbump._exporter import ADDRESS, ffi
-from scopedbump._layout import checked_align, checked_int
+from . import _hints as hints
+from ._layout import checked_align, checked_int
+from ._lifetime import ADDRESS, ffi
 
 
 class Allocator(Protocol):
@@ -20,9 +22,25 @@ class Allocator(Protocol):
         ...
 
 
+class TypedAllocator(Allocator, Protocol):
+    """An Allocator that makes objects of C too: a region, a scope, or `heap`.
+
+    For a library that fills structs for C functions, or hands them to its caller.
+    """
+
+    @property
+    def ctypes(self) -> hints.CtypesAllocator:
+        """Makes ctypes objects. As `Region.ctypes`."""
+        ...
+
+    def cffi(self, ffi: hints.FFI) -> hints.CffiAllocator:
+        """Makes cffi objects of `ffi`'s types. As `Region.cffi`."""
+        ...
+
+
 @final
 class HeapAllocator:
-    """An Allocator without a region: each block is a bytearray of its own, and lives as long as it is referred to.
+    """A TypedAllocator without a region: each block is by itself, and lives as long as it is referred to.
 
     Thread safety: any thread may allocate at any moment.
     """
@@ -53,6 +71,33 @@ class HeapAllocator:
         gap = -_address(block) % align
         return memoryview(block)[gap : gap + size]
 
+    @property
+    def ctypes(self) -> hints.CtypesAllocator:
+        """Makes ctypes objects, each in a block of its own that is garbage collected as usual.
+
+        Strings and pointers keep what they lead to, and a pointer may lead to any ctypes object. The block ends where
+        the object does: under `PYTHONMALLOC=malloc` Valgrind and sanitizers check it as they check any memory of C.
+        """
+        return _ctypes()
+
+    def cffi(self, ffi: hints.FFI) -> hints.CffiAllocator:
+        """Makes cffi objects of `ffi`'s types, each of which owns its memory and is garbage collected as usual.
+
+        An object keeps what its initializer leads to, and a table of strings the strings. Valgrind and sanitizers see
+        each by itself, under `PYTHONMALLOC=malloc`.
+        """
+        from ._adapters.cffi_ import HeapObjects
+
+        return HeapObjects(ffi)
+
+
+@cache
+def _ctypes() -> hints.CtypesAllocator:
+    from ._adapters.ctypes_ import CtypesAllocator
+    from ._heap_memory import HeapMemory
+
+    return CtypesAllocator(HeapMemory())
+
 
 def _address(block: bytearray) -> int:
     return int(ffi.cast(ADDRESS, ffi.from_buffer(block)))
@@ -61,4 +106,4 @@ def _address(block: bytearray) -> int:
 heap: Final = HeapAllocator()
 """The one HeapAllocator that is needed: it has no state."""
 
-Allocator.__module__ = HeapAllocator.__module__ = "scopedbump"
+Allocator.__module__ = TypedAllocator.__module__ = HeapAllocator.__module__ = "scopedbump"

@@ -1,13 +1,23 @@
-"""Where moving the cursor needs a lock, and where it does not.
+"""Critical sections: what may not be interrupted, and how each Python is kept from interrupting it.
 
-CPython with a GIL looks for other threads and for signals only at calls, at the entry of a function and at backward
-jumps; before 3.12 the garbage collector may also run where a container is created. A stretch of byte code with none of
-these is atomic, and every place that counts on it is such a stretch, after `with region._lock:`, which is then no lock.
+A *critical section* is a method marked `@critical`: it checks shared state and changes it, and between its first look
+and its last store nothing else may run, neither another thread nor a signal handler, a finalizer or a trace function.
 
-A free-threaded CPython runs other threads at any time, so the stretch is under a lock. The lock is reentrant: a signal
-handler or finalizer of the same thread can come before the stretch or after it, where it does no harm, but not inside.
+- CPython with a GIL looks for threads and signals only at calls, at the entry of a function and at backward jumps, and
+  before 3.12 the garbage collector may also run where a container is made. These are its *switch points*. A critical
+  section has none between look and store, so there it needs no lock, and the mark adds nothing to what a call costs.
+- Debuggers, line tracers and `sys.monitoring` run Python where a line begins. So the byte code of a critical section is
+  said to lie on one line, that of its `def`: all of it comes after the one event that such a tool gets.
+- A free-threaded CPython runs other threads at any time, so there the mark puts a lock around the method. The lock is
+  reentrant: a signal handler or finalizer of the same thread can come before the section or after it, where it does no
+  harm, but not inside.
+- PyPy looks between any two byte codes. There a handler that interrupts the section itself is refused.
 
-PyPy looks between any two byte codes. There a handler that interrupts the stretch itself is refused, by `alone`.
+A *fast path* is a method that begins as a critical section would, and goes on with calls. It counts on a `limit` that
+is -1 wherever a bump needs a lock, so that it never gets anywhere there.
+
+No other code of the package takes a lock. Not held is this under tools that run Python between two byte codes of one
+line (`f_trace_opcodes`, the events INSTRUCTION and BRANCH of `sys.monitoring` when set for these functions).
 
 A lock that another thread held when the process forked would be held for ever in the child, which makes it anew.
 """
@@ -18,12 +28,13 @@ import os
 import sys
 from _weakref import ref
 
-from scopedbump._errors import RegionBusyError
+from ._errors import RegionBusyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Protocol
+    from collections.abc import Callable
+    from types import CodeType, TracebackType
+    from typing import Any, Protocol, TypeVar
 
     class Lock(Protocol):
         def __enter__(self) -> object: ...
@@ -31,33 +42,90 @@ if TYPE_CHECKING:
             self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
         ) -> None: ...
 
-
-class _NoLock:
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        pass
+    Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-_NO_LOCK = _NoLock()
-
-cpython = sys.implementation.name == "cpython"
+cpython: bool = sys.implementation.name == "cpython"
 free_threaded: bool = not getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether threads run Python at the same time."""
 
 atomic: bool = cpython and not free_threaded
-"""Whether a stretch of byte code without calls is atomic here: the fast path is open, and the locks are none."""
+"""Whether byte code without switch points is uninterruptible here: then there are no locks, and fast paths are open."""
+
+critical_sections: list[Callable[..., Any]] = []
+"""The functions marked `@critical`, as they were written."""
+
+fast_paths: list[Callable[..., Any]] = []
+"""The functions marked `@fast_path`."""
 
 
-def new_lock() -> Lock:
-    """The lock of one region."""
+def critical(method: Method) -> Method:
+    """Mark a critical section: a method of an object that has a `lock`, from `new_lock`."""
+    critical_sections.append(method)
+    return _on_one_line(method) if atomic else _locked(method)
+
+
+def fast_path(method: Method) -> Method:
+    """Mark a fast path."""
+    fast_paths.append(method)
+    return _on_one_line(method)
+
+
+def _on_one_line(function: Method) -> Method:
+    """The function, its byte code attributed to the line where it begins."""
+    if cpython:
+        code: CodeType = function.__code__
+        # Objects/locations.md of CPython: an entry of kind 13, a line without columns, for eight code units or less,
+        # and by how much the line differs from that of the entry before.
+        entries, rest = divmod(len(code.co_code) // 2, 8)
+        table = b"\xef\x00" * entries + (bytes((0xE7 + rest, 0)) if rest else b"")
+        function.__code__ = code.replace(co_linetable=table)
+    return function
+
+
+def try_from_entry(function: Method) -> Method:
+    """Let the first `try` of the function protect it from its entry on.
+
+    CPython looks for signals when it enters a function, before any line of it, and what a signal handler raises there
+    passes by a `try` that begins with the first line. So the table of what is protected gets an entry more.
+    """
+    if cpython:
+        code: CodeType = function.__code__
+        # Objects/exception_handling_notes.txt of CPython: start, length, target and depth, each in groups of six bits,
+        # the high ones first, bit 6 set in all but the last of a number, bit 7 in the first byte of an entry.
+        table = code.co_exceptiontable
+        numbers: list[bytes] = []
+        for byte in table:
+            if numbers and numbers[-1][-1] & 0x40:
+                numbers[-1] += bytes((byte,))
+            elif len(numbers) < 4:
+                numbers.append(bytes((byte,)))
+            else:
+                break
+        start, _, target, depth = numbers
+        length = bytes((start[0] & 0x7F,)) + start[1:]  # of what lies before it
+        entry = b"\x80" + length + target + depth
+        function.__code__ = code.replace(co_exceptiontable=entry + table)
+    return function
+
+
+def _locked(method: Method) -> Method:
+    from functools import wraps
+
+    @wraps(method)
+    def locked(self: Any, *args: Any) -> Any:
+        lock = self.lock
+        with lock:
+            _forbid_reentry(lock)
+            return method(self, *args)
+
+    return locked  # type: ignore[return-value]  # a method with the same arguments
+
+
+def new_lock() -> Lock | None:
+    """A lock for critical sections; None where they need none."""
     if atomic:
-        return _NO_LOCK
+        return None
     from threading import RLock
 
     lock: Lock = RLock()
@@ -65,12 +133,10 @@ def new_lock() -> Lock:
     return lock
 
 
-def alone(lock: Lock) -> None:
-    """Called first in every stretch, under its lock, wherever `atomic` is False.
+def _forbid_reentry(lock: Lock) -> None:
+    """Refuse what came in the middle of another critical section of the same thread.
 
-    Raises:
-        RegionBusyError: this came in the middle of another stretch of the same thread. A lock written in Python could
-            say so itself, but an exception of a signal handler inside it would leave it locked.
+    A lock written in Python could say so itself, but an exception of a signal handler inside it would leave it locked.
     """
     if not cpython and lock._recursion_count() > 1:  # type: ignore[attr-defined]  # an RLock here
         raise RegionBusyError(
@@ -93,4 +159,5 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 if not atomic:
-    new_lock()  # imports threading now: a signal in the middle of that import would break it for good
+    import functools  # noqa: F401  # pyright: ignore[reportUnusedImport]  # now: a signal in an import would break it
+    import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]

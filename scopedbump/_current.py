@@ -10,15 +10,16 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, final
 
-from scopedbump._errors import NoRegionError
+from . import _hints as hints
+from ._errors import NoRegionError
 
 if TYPE_CHECKING:
-    from scopedbump._region import Region
+    from ._region import Region
 
 _current: ContextVar[Region] = ContextVar("scopedbump_region")
 
 
-def current_region() -> Region:
+def current_region() -> hints.Region:
     """The region of this request, or of the innermost `with region.as_current():` block around the caller.
 
     Raises:
@@ -36,7 +37,7 @@ def current_region() -> Region:
             "a thread of its own and run_in_executor inherit none, so hand them the region"
         )
     if region.closed:
-        raise region._closed_error()
+        region._open_chunk()  # says that it has ended
     return region
 
 

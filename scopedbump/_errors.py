@@ -1,12 +1,20 @@
-"""The exception tree: one root, and each leaf also the builtin that fits it.
+"""The exception tree: one root, and each leaf also the builtin that fits it. And the names of the escape policies.
 
-The one funnel from an operating system's error number to an exception is in
-`scopedbump._pages`; what is here only carries the facts and words the message.
+The one funnel from an operating system's error number to an exception is in `_pages`; what is here only carries the
+facts and words the message.
 """
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    Escape: TypeAlias = Literal["keep", "warn", "raise"]
+    """What an escape does when its region closes: nothing, an EscapeWarning, or an EscapeError."""
+
 __all__ = [
+    "CallbackRefusedError",
     "CommitError",
     "EscapeError",
     "EscapeWarning",
@@ -41,7 +49,7 @@ class RegionFullError(ScopedBumpError, MemoryError):
     Attributes:
         requested: bytes asked for.
         align: the alignment asked for, in bytes.
-        available: bytes left in the region, before alignment.
+        available: bytes that are left for this alignment: a request for so many succeeds.
         size: bytes of the whole region.
     """
 
@@ -83,6 +91,10 @@ class CommitError(ScopedBumpError, MemoryError):
         return str(self.args[0])
 
 
+class CallbackRefusedError(ScopedBumpError, OSError):
+    """C can't call Python: the system refuses memory that is written to and then executed."""
+
+
 class EscapeError(ScopedBumpError, BufferError):
     """With escape="raise": something still pointed into the region when it closed. It is closed all the same."""
 
@@ -93,3 +105,18 @@ class EscapeWarning(ResourceWarning):
 
 for _name in __all__:
     globals()[_name].__module__ = "scopedbump"
+
+
+def checked_escape(value: Escape) -> Escape:
+    """An escape policy, or ValueError with the value in the message."""
+    if not isinstance(value, str) or value not in ("keep", "warn", "raise"):
+        raise ValueError(f"escape must be 'keep', 'warn' or 'raise', not {value!r}")
+    return value
+
+
+def __getattr__(name: str) -> object:
+    if name == "Escape":  # made when somebody evaluates it: typing takes longer to import than all of scopedbump
+        from typing import Literal
+
+        return Literal["keep", "warn", "raise"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

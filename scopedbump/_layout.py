@@ -1,4 +1,4 @@
-"""Alignment, rounding and the checks of sizes: pure integers, the same on every system."""
+"""Alignment, rounding and the checks of arguments: pure integers, the same on every system."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ ALIGN = 16
 """The default alignment in bytes: what malloc gives, enough for every standard C type and for SSE."""
 
 WINDOW = 1 << 15
-"""How far, in bytes, the ready part of a region runs ahead of its cursor.
+"""How far, in bytes, memory is zeroed ahead of a cursor.
 
 The slow path is entered once a window. Small, so that dead views and cleared memory stay in the cache: with 64-byte
-blocks 512 views are made before they are swept, too few to set off the garbage collector."""
+blocks 512 views are made before they are pruned, too few to set off the garbage collector."""
+
+PAGE = 1 << 12
+"""The largest alignment that needs no look at an address: reservations start at a page, here and everywhere."""
+
+SMALL_PAGES = 1 << 22
+"""Up to where a region lies in pages of the ordinary size, in bytes: a little use costs a little. Behind it huge pages
+are used where they can be, for there a fault for each small page costs more than all the rest."""
+
+LARGE_CLEAR = 1 << 21
+"""From how many bytes on it is worth to ask what of them was written before they are cleared."""
 
 FIRST_COMMIT = 1 << 20
 MAX_COMMIT_STEP = 1 << 26
@@ -23,9 +33,9 @@ def round_up(value: int, align: int) -> int:
     return (value + align - 1) & -align
 
 
-def place(base: int, cursor: int, align: int) -> int:
-    """Where a block starts that goes behind `cursor`, relative to `base`, with its absolute address aligned."""
-    return (base + cursor + align - 1 & -align) - base
+def place(address: int, cursor: int, align: int) -> int:
+    """Where a block starts that goes behind `cursor` in a range at `address`, with its absolute address aligned."""
+    return (address + cursor + align - 1 & -align) - address
 
 
 def commit_target(committed: int, needed: int, size: int, page: int) -> int:
@@ -56,6 +66,13 @@ def checked_align(value: object) -> int:
     if align & (align - 1):
         raise ValueError(f"align must be a power of two, not {align}")
     return align
+
+
+def checked_name(value: str) -> str:
+    """The name of a region or pool."""
+    if not isinstance(value, str):
+        raise TypeError(f"name must be a str, not {value!r}")
+    return value
 
 
 def _brief(value: object) -> str:

@@ -1,44 +1,55 @@
-"""RegionPool: reservations that stay warm between leases.
+"""RegionPool: reservations that stay warm between regions.
 
 The rules (numbers are those of the promises in the README):
 
-- A reservation goes back to its *stock* at the end of its region. When something still points in then, or a view of
-  the region is still referred to as an object, revoked or not, it waits for the last of
-  them: a stale pointer would reach into somebody else's request (4). All of them hold one *turn*.
-- A reservation changes hands in one operation of a deque, so the pool has no lock on the way in or out. The way out can
-  come at any moment, in any thread, in a garbage collection and while the interpreter shuts down.
-- A closed pool has a closed stock, and a child process a new one while the stock that it inherited is closed: what is
+- A *lease* is one use of one reservation, and ends once. While it lasts, it owns the mapping: what points in keeps it.
+  So does a view of the region that is still referred to as an object, revoked or not: a stale pointer would reach into
+  somebody else's request (4).
+- A region's end ends its lease when nothing is left of it; otherwise the lease ends when it dies. Either way the
+  reservation goes back to the *free list*.
+- A lease whose region never came to its end says nothing of what was written, so all its pages are given back (6).
+- A reservation changes hands in one operation of a deque. The way back can come at any moment, in any thread, in a
+  garbage collection and while the interpreter shuts down.
+- A closed pool has a closed free list, and a child process a new one while the one that it inherited is closed: what is
   out then goes on, and is released instead of coming back (10).
 - Nothing is cleared here. A reservation knows how far it was written, and its next region clears what it uses (6).
+
+Roads not taken: to drop what is pinned from the pool (a handler's local variables are alive at its end, so it would
+never be warm); a lease that ends by its death alone (an exception of a signal handler there is printed and lost).
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, final
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self, TypeAlias, final
+from weakref import ref
 
-import scopedbump._pages as _pages
-from scopedbump import _atomic, _views
-from scopedbump._errors import CommitError, RegionClosedError
-from scopedbump._escape import Escape
-from scopedbump._exporter import in_use, rescue
-from scopedbump._layout import checked_int, round_up
-from scopedbump._lease import checked_escape, checked_name
-from scopedbump._region import DEFAULT_SIZE, Region
-from scopedbump._reservation import Reservation
+from . import _pages, _views
+from ._atomic import critical
+from ._chunk import Chunk
+from ._errors import CommitError, Escape, RegionClosedError, checked_escape
+from ._layout import checked_int, checked_name, round_up
+from ._lifetime import Exporter, drop_dead_keepers, owners
+from ._region import DEFAULT_SIZE, Options, Region, new_region
+from ._reservation import Reservation, reserve
 
 if TYPE_CHECKING:
-    from typing import Self
+    from _cffi_backend import CData
 
-    from scopedbump._exporter import Use
+    from ._atomic import Lock
 
-DEFAULT_MAX_IDLE: Final = 16
-DEFAULT_RETAIN: Final = 1 << 24
+Memory: TypeAlias = "tuple[Reservation, CData]"
+"""What changes hands: the numbers of a reservation and the mapping, as `reserve` gives them."""
+
+PERIOD: Final = 64
+"""How many leases, at least, make a period, in which a pool without bounds of its own sees what is needed."""
+
+LEAST_RETAINED: Final = 1 << 20
+"""Bytes below which giving back is not worth its system calls."""
 
 
 class PoolStats(NamedTuple):
@@ -56,7 +67,7 @@ class PoolStats(NamedTuple):
         escaped: leases whose region is over and whose memory is not back: something still points in, or a revoked
             view is still referred to.
         committed: bytes that the operating system has made usable, idle, out and escaped together.
-        peak: the most bytes that one lease used, among those that came back.
+        peak: the most bytes that one lease used, among those whose region is over.
     """
 
     leases: int
@@ -69,151 +80,211 @@ class PoolStats(NamedTuple):
     peak: int
 
 
-class _Turn:
-    """What memory is left to when something of a pool's region is left: lives as long as anything of it does."""
+class _Lease:
+    """The tenure of a pool's region: one use of a reservation. Its end, or its death, gives the reservation back.
 
-    __slots__ = ("__weakref__", "_reservation", "begun")
+    Attributes:
+        over: whether the region has come to its end.
+    """
 
-    def __init__(self, reservation: _PooledReservation) -> None:
-        self._reservation = reservation
-        self.begun = False  # one that is lost before says nothing of the memory
+    __slots__ = ("__weakref__", "_free_list", "_held", "_memory", "_proven", "lock", "over")
 
-    def retire(self) -> None:
-        """Nothing to do: being let go is what counts, and views may still hold on."""
+    def __init__(self, free_list: _FreeList, memory: Memory) -> None:
+        self._free_list = free_list
+        self._held = False  # by views that are still referred to
+        self._proven = False  # whether the reservation's numbers say how far it was written and is committed
+        self.over = False
+        self.lock: Lock | None = memory[0].lock
+        self._memory: Memory | None = memory  # last: with it there is something to give back
+
+    def renew(self, reservation: Reservation) -> Chunk:
+        return self._free_list.acquire()
+
+    def outlast(self, views: list[memoryview], exporter: Exporter | None) -> None:
+        if _views.outlast(views, self):
+            self._held = True
+
+    def end(self, chunk: Chunk, exporter: Exporter | None) -> ref[object] | None:
+        self._proven = chunk.aheads is None or (exporter is not None and chunk.close_gaps())
+        self.over = True
+        self._free_list.note_use(chunk.peak)
+        if exporter is None or self._held or not self._proven:
+            return ref(self)
+        self._give_back(exporter)  # not left to `__del__`, where an exception of a signal handler would be lost
+        return None
+
+    def _give_back(self, exporter: Exporter | None) -> None:
+        memory = self._take_memory()
+        if memory is not None:
+            if exporter is not None:
+                exporter.keeper.owner = None
+            self._free_list.release(memory, exporter)
+
+    @critical
+    def _take_memory(self) -> Memory | None:
+        memory = self._memory
+        self._memory = None
+        return memory
+
+    def reservation_of(self, free_list: _FreeList) -> Reservation | None:
+        """The reservation, if this is a lease from that list and not over."""
+        memory = self._memory
+        return None if memory is None or self._free_list is not free_list else memory[0]
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        memory = getattr(self, "_memory", None)
         # When the interpreter shuts down the process gives all back in a moment.
-        if getattr(self, "begun", False) and not is_finalizing():
-            self._reservation.stock.take_back(self._reservation)
+        if memory is not None and not is_finalizing():
+            if not self._proven:
+                try:
+                    memory[0].trim(0)
+                except CommitError:  # then the memory goes with this lease
+                    return
+            self._give_back(None)
 
 
-class _PooledReservation(Reservation):
-    """A reservation that goes back to its stock."""
+class _FreeList:
+    """The idle reservations of a pool in one process, how many they may be, and how much of them is kept.
 
-    __slots__ = ("__weakref__", "_former", "_turn", "me", "open", "stock")
+    Where the pool sets no bound, what was needed lately does. A *period* is so many leases that all who take turns had
+    several of them. An idle reservation that nobody needed in a whole period goes; pages go that no lease used in this
+    period and the one before.
+    """
 
-    def __init__(self, stock: _Stock) -> None:
-        super().__init__(stock.size)
-        self.stock = stock
-        self.me = weakref.ref(self)
-        self.open = False
-        self._former: list[weakref.ref[memoryview]] = []  # views from before a reset, or of a scope
-        self._turn: _Turn | None = None  # while the end of the region is under way: an interruption must not end it
+    __slots__ = (
+        "_least_idle",
+        "_until_turn",
+        "_used_before",
+        "_used_now",
+        "closed",
+        "idle",
+        "leases",
+        "max_idle",
+        "misses",
+        "peak",
+        "retain",
+        "secret",
+        "size",
+    )
 
-    def end(self, views: list[memoryview], pinned: bool, use: Use | None) -> Callable[[], object] | None:
-        held = _views.alive(views) if views else []
-        if self._former:
-            _views.track(held, [view for ref in self._former if (view := ref()) is not None])
-        key = id(self)
-        turn = self._turn
-        new = _Turn(self) if turn is None and (held or pinned) else None
-        mine = False
-        with self._lock:
-            if not _atomic.atomic:
-                _atomic.alone(self._lock)
-            # A handler may have ended the region meanwhile, and even taken the reservation for the next one.
-            if key not in in_use:
-                mine = use is None
-            elif in_use[key] is use:
-                mine = True
-                if turn is None and new is None:
-                    del in_use[key]
-                elif self._turn is None:
-                    self._turn = new
-            turn = self._turn
-        if not mine:
-            return None if turn is None else weakref.ref(turn)
-        self.open = False
-        if turn is None:
-            self._former.clear()
-            self.stock.take_back(self)
-            return None
-        turn.begun = True
-        _views.outlast(held, turn)
-        if pinned or turn is not new:  # when that was interrupted before, what pointed in may be out of sight
-            self.leave(turn)
-        left = weakref.ref(turn)
-        self._former.clear()
-        in_use.pop(key, None)
-        self._turn = None
-        return left
-
-    def outlive(self, views: list[memoryview]) -> None:
-        if views:
-            self._former += map(weakref.ref, _views._views(_views.alive(views)))
-
-    def fresh(self) -> Reservation:
-        return self.stock.lease()
-
-
-class _Stock:
-    """The idle reservations of a pool in one process, and those that are out."""
-
-    __slots__ = ("closed", "idle", "leases", "max_idle", "misses", "out", "peak", "retain", "size")
-
-    def __init__(self, size: int, max_idle: int, retain: int) -> None:
+    def __init__(self, size: int, max_idle: int | None, retain: int | None, secret: bool) -> None:
         self.size = size
         self.max_idle = max_idle
         self.retain = retain
+        self.secret = secret
         self.closed = False
-        self.idle: deque[_PooledReservation] = deque()
-        self.out: dict[int, weakref.ref[_PooledReservation]] = {}
+        self.idle: deque[tuple[Memory, Exporter | None]] = deque()
         self.leases = self.misses = self.peak = 0
+        self._least_idle = self._used_before = self._used_now = 0
+        self._until_turn = PERIOD
 
-    def lease(self) -> _PooledReservation:
+    def acquire(self) -> Chunk:
+        """The chunk of a new lease."""
         try:
-            reservation = self.idle.pop()  # the one that was used last has the warmest caches
-            while reservation.gone:  # the pool is garbage, and this comes from a finalizer
-                reservation = self.idle.pop()
+            memory, exporter = self.idle.pop()  # the one that was used last has the warmest caches
         except IndexError:
-            rescue()
-            _views.let_go()
-            reservation = _PooledReservation(self)
+            drop_dead_keepers()
+            memory, exporter = reserve(self.size, self.secret), None
             self.misses += 1
         self.leases += 1
-        self.out[id(reservation)] = reservation.me
-        reservation.open = True
-        return reservation
+        if len(self.idle) < self._least_idle:
+            self._least_idle = len(self.idle)
+        reservation = memory[0]
+        lease = _Lease(self, memory)
+        if exporter is None:
+            exporter = Exporter(reservation.address, reservation.size, lease)
+        else:
+            exporter.keeper.owner = lease
+        chunk = Chunk(reservation, exporter, lease)
+        chunk.prepare()
+        return chunk
 
-    def take_back(self, reservation: _PooledReservation) -> None:
-        """Whatever interrupts this: the reservation is then idle, or goes with the last reference to it."""
-        if self.out.pop(id(reservation), None) is None:
-            return  # it is back already
-        if self.peak < reservation.dirty:
-            self.peak = reservation.dirty
-        if reservation.committed > self.retain and not self.closed:
-            try:
-                reservation.trim(self.retain)
-            except CommitError:
-                reservation.release()
-                return
-        self.idle.append(reservation)
+    def note_use(self, used: int) -> None:
+        """A region has ended that used so many bytes."""
+        if self.peak < used:
+            self.peak = used
+        if self._used_now < used:
+            self._used_now = used
+
+    def release(self, memory: Memory, exporter: Exporter | None) -> None:
+        """The end of a lease; with an exporter that nothing points into, for the next one.
+
+        Whatever interrupts this: the memory is then idle, or goes with the last reference to it.
+        """
+        if self._trim(memory[0]):
+            self.idle.append((memory, exporter))
+        self._until_turn -= 1
+        if self._until_turn < 0:
+            self._turn()
         # Looked at after the append, so that a close in another thread overlooks nothing.
-        if self.closed or len(self.idle) > self.max_idle:
-            self.drain(0 if self.closed else self.max_idle)
+        if self.closed:
+            self.trim_to(0)
+        elif self.max_idle is not None and len(self.idle) > self.max_idle:
+            self.trim_to(self.max_idle)
 
-    def drain(self, keep: int) -> None:
-        """Release the idle reservations that were used longest ago."""
-        while len(self.idle) > keep:
+    def _trim(self, reservation: Reservation) -> bool:
+        """Give back the pages above what an idle reservation keeps. False when the system refuses."""
+        if self.retain is not None:
+            keep, held = self.retain, reservation.committed
+        else:
+            keep, held = max(self._used_now, self._used_before, LEAST_RETAINED), reservation.dirty
+        if held > keep and not self.closed:
             try:
-                reservation = self.idle.popleft()
+                reservation.trim(keep)
+            except CommitError:
+                return False
+        return True
+
+    def _turn(self) -> None:
+        """A period is over."""
+        count = len(self.idle)
+        self._until_turn = PERIOD + 4 * count
+        self._used_before, self._used_now = self._used_now, 0
+        if self.max_idle is None:
+            count -= self._least_idle
+            self.trim_to(count)
+        self._least_idle = count
+        for _ in range(count):
+            try:
+                memory, exporter = self.idle.popleft()
             except IndexError:  # somebody else was faster
                 return
-            reservation.release()
+            if self._trim(memory[0]):
+                self.idle.append((memory, exporter))
+
+    def trim_to(self, count: int) -> None:
+        """Let go of the idle reservations that were used longest ago."""
+        while len(self.idle) > count:
+            try:
+                self.idle.popleft()
+            except IndexError:  # somebody else was faster
+                return
 
     def close(self) -> None:
         self.closed = True
-        self.drain(0)
+        self.trim_to(0)
+
+    def out(self) -> tuple[list[Reservation], list[Reservation]]:
+        """The reservations of regions that are open, and of those that are over and whose memory is not back.
+
+        Not counted, but looked up among what is kept alive: a count would be wrong for ever after an exception of a
+        signal handler in a finalizer.
+        """
+        drop_dead_keepers(always=True)
+        opened: list[Reservation] = []
+        escaped: list[Reservation] = []
+        for lease in {owner for owner in owners() if type(owner) is _Lease}:
+            reservation = lease.reservation_of(self)
+            if reservation is not None:
+                (escaped if lease.over else opened).append(reservation)
+        return opened, escaped
 
     def stats(self) -> PoolStats:
-        rescue()
-        _views.let_go(always=True)
-        out = [reservation for ref in self.out.copy().values() if (reservation := ref()) is not None]
-        idle = self.idle.copy()
-        opened = sum(reservation.open for reservation in out)
-        committed = sum(reservation.committed for reservation in (*out, *idle))
+        opened, escaped = self.out()
+        idle = [memory[0] for memory, _ in self.idle.copy()]
+        committed = sum(reservation.committed for reservation in (*opened, *escaped, *idle))
         leases, misses = self.leases, self.misses
-        return PoolStats(leases, leases - misses, misses, len(idle), opened, len(out) - opened, committed, self.peak)
+        return PoolStats(leases, leases - misses, misses, len(idle), len(opened), len(escaped), committed, self.peak)
 
 
 @final
@@ -224,9 +295,12 @@ class RegionPool:
 
     Args:
         size: bytes of address space of each region. They cost no RAM before they are touched.
-        max_idle: how many reservations wait for the next region at most; more are given back to the system.
-        retain: bytes of pages that each of them keeps; pages above are given back when it returns. An idle pool
-            holds at most max_idle * retain bytes of RAM.
+        max_idle: how many reservations wait for the next region at most; more are given back to the system. None: those
+            that were needed lately.
+        retain: bytes of pages that each of them keeps; pages above are given back when it returns. None: what a
+            region used lately, so that a steady load finds its pages, and a lone large job is given back. Lately is
+            the last 64 to 128 leases, more with many idle ones. An idle pool holds at most max_idle * retain bytes of
+            RAM: with None, as many reservations as were out at once lately, each with at most what the largest used.
         name: the name of its regions, shown in `repr` and in errors.
         wipe: as for `bump_region`, for each of its regions.
 
@@ -241,26 +315,25 @@ class RegionPool:
         both processes.
     """
 
-    __slots__ = ("__weakref__", "_stock", "_wipe", "name")
-
-    name: str
+    __slots__ = ("__weakref__", "_free_list", "_options")
 
     def __init__(
         self,
         size: int = DEFAULT_SIZE,
         *,
-        max_idle: int = DEFAULT_MAX_IDLE,
-        retain: int = DEFAULT_RETAIN,
+        max_idle: int | None = None,
+        retain: int | None = None,
         name: str = "",
         wipe: bool = False,
     ) -> None:
         size = checked_int(size, "size", 1)
-        max_idle = checked_int(max_idle, "max_idle", 0)
-        retain = round_up(checked_int(retain, "retain", 0), _pages.system_pages.page_size)
-        self.name = checked_name(name)
-        self._wipe = bool(wipe)
-        self._stock = _Stock(size, max_idle, retain)
-        _pools.add(weakref.ref(self, _pools.discard))
+        if max_idle is not None:
+            max_idle = checked_int(max_idle, "max_idle", 0)
+        if retain is not None:
+            retain = round_up(checked_int(retain, "retain", 0), _pages.system_pages.page_size)
+        self._options = Options(checked_name(name), "keep", bool(wipe), retain)
+        self._free_list = _FreeList(size, max_idle, retain, self._options.wipe)
+        _pools.add(ref(self, _pools.discard))
 
     def region(self, *, escape: Escape = "keep") -> Region:
         """A region on a warm reservation: use it in a `with` block, or call `close()`.
@@ -276,19 +349,17 @@ class RegionPool:
             RegionClosedError: the pool is closed.
             ReserveError: nothing was idle, and the operating system has no such range.
         """
+        options = self._options
         if escape != "keep":
-            checked_escape(escape)
-        stock = self._stock
-        if stock.closed:
+            options = options.with_escape(checked_escape(escape))
+        free_list = self._free_list
+        if free_list.closed:
             raise RegionClosedError(f"{self!r} has no regions any more: make them before its close, or a new pool")
-        reservation = stock.lease()
-        region = Region(reservation, reservation.exporter(), stock.size, self.name, escape, self._wipe)
-        region._prime()
-        return region
+        return new_region(free_list.acquire(), options)
 
     def stats(self) -> PoolStats:
         """What the pool did since it was made (in a child process: since the fork), and what it holds."""
-        return self._stock.stats()
+        return self._free_list.stats()
 
     def close(self) -> None:
         """Give the idle reservations back to the system, and take none any more.
@@ -296,20 +367,25 @@ class RegionPool:
         Regions that are out go on, and so does what escaped; their memory is released instead of coming back. Closing
         again does nothing.
         """
-        self._stock.close()
+        self._free_list.close()
+
+    @property
+    def name(self) -> str:
+        """The name of its regions, shown in `repr` and in errors."""
+        return self._options.name
 
     @property
     def size(self) -> int:
         """Bytes of address space of each region."""
-        return self._stock.size
+        return self._free_list.size
 
     @property
     def closed(self) -> bool:
         """Whether the pool has ended."""
-        return self._stock.closed
+        return self._free_list.closed
 
     def __enter__(self) -> Self:
-        if self._stock.closed:
+        if self._free_list.closed:
             raise RegionClosedError(f"{self!r} can't be entered")
         return self
 
@@ -322,20 +398,21 @@ class RegionPool:
         raise TypeError(f"{self!r} can't be copied or pickled: its memory is in this process, once")
 
     def __repr__(self) -> str:
-        stock = self._stock
+        free_list = self._free_list
         name = f" {self.name!r}" if self.name else ""
-        state = "closed" if stock.closed else f"{len(stock.idle)} idle, {len(stock.out)} out"
-        return f"<scopedbump.RegionPool{name}: regions of {stock.size} bytes, {state}>"
+        out = sum(map(len, free_list.out()))
+        state = "closed" if free_list.closed else f"{len(free_list.idle)} idle, {out} out"
+        return f"<scopedbump.RegionPool{name}: regions of {free_list.size} bytes, {state}>"
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        stock = getattr(self, "_stock", None)
-        if stock is not None and not is_finalizing():
-            stock.close()
+        free_list = getattr(self, "_free_list", None)
+        if free_list is not None and not is_finalizing():
+            free_list.close()
 
     def _forked(self) -> None:
-        old = self._stock
-        self._stock = _Stock(old.size, old.max_idle, old.retain)
-        self._stock.closed = old.closed
+        old = self._free_list
+        self._free_list = _FreeList(old.size, old.max_idle, old.retain, old.secret)
+        self._free_list.closed = old.closed
         old.close()
 
 
@@ -350,12 +427,12 @@ def checked_pool(value: RegionPool | None) -> RegionPool:
 
 PoolStats.__module__ = RegionPool.__module__ = "scopedbump"
 
-_pools: set[weakref.ref[RegionPool]] = set()
+_pools: set[ref[RegionPool]] = set()
 
 
 def _forked() -> None:
-    for ref in tuple(_pools):
-        pool = ref()
+    for reference in tuple(_pools):
+        pool = reference()
         if pool is not None:
             pool._forked()
 

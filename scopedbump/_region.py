@@ -1,36 +1,53 @@
-"""Region: what a user holds. It allocates (`_bump`), begins and ends (`_lease`), and here it answers questions."""
+"""Region: what a user holds. It hands out memory of its chunk, nests, begins again and ends.
+
+The rules (numbers are those of the promises in the README):
+
+- `alloc` is one comparison and one store; what does not fit that goes the slow way, which ends in the same bump (1).
+- Ending a region gives nothing back by itself: the chunk revokes its views and lets go of its memory, which goes with
+  the last that refers to it. That is here and now when nothing points in (3, 4).
+- A reset puts another chunk in the place of the old one: over the same memory when nothing points in; else a scope goes
+  on behind what was used, and a region moves to a fresh reservation, and the old one goes with the last escape.
+- When an exception of a signal handler interrupts a reset or an end, that is brought to its end before it goes on. When
+  even this fails (no stack is left), the region counts as closed, and goes with its object (5).
+- While a scope is open its parent's chunk is suspended. It goes on where it was, or behind the scope when something
+  escaped (11).
+"""
 
 from __future__ import annotations
 
 from _operator import index
+from _warnings import warn
+from _weakref import ref
 
-from scopedbump._exporter import ADDRESS, ffi
-from scopedbump._layout import checked_int
-from scopedbump._lease import Lease, checked_escape, checked_name
-from scopedbump._reservation import Reservation
+from . import _hints as hints
+from . import _views
+from ._atomic import fast_path, free_threaded
+from ._chunk import ENDED, OPEN, RESETTING, SUSPENDED, Chunk
+from ._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, checked_escape
+from ._layout import ALIGN, PAGE, checked_align, checked_int, checked_name, round_up
+from ._lifetime import ADDRESS, COUNTED, Exporter, ffi, still_there
+from ._reservation import Reservation, reserve
+from ._slab import batches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, final
+    from collections.abc import Callable, Iterable
+    from typing import Any, Final, Literal, overload
 
-    from typing_extensions import Buffer
-
-    from scopedbump._adapters.cffi_ import FFI, CffiAllocator
-    from scopedbump._adapters.ctypes_ import CtypesAllocator
-    from scopedbump._adapters.numpy_ import NumpyAllocator
-    from scopedbump._current import Current
-    from scopedbump._escape import Escape
-else:
-
-    def final(cls):
-        return cls
-
+    from ._chunk import Tenure
 
 DEFAULT_SIZE: Final = 1 << 30
 """Bytes of address space that a region reserves when no size is given: 1 GiB."""
 
 
-def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "keep", wipe: bool = False) -> Region:
+def bump_region(
+    size: int = DEFAULT_SIZE,
+    *,
+    name: str = "",
+    escape: hints.Escape = "keep",
+    wipe: bool = False,
+    retain: int | None = None,
+) -> Region:
     """Reserve address space and return a region that allocates from it.
 
     Use it in a `with` block, or call `close()`.
@@ -41,22 +58,64 @@ def bump_region(size: int = DEFAULT_SIZE, *, name: str = "", escape: Escape = "k
         escape: what happens at the close when something still points into the region: "keep" lets it keep
             the memory, "warn" also issues an EscapeWarning, "raise" also raises EscapeError.
         wipe: True zeroes what was used before it is given back or used again, for secrets: at the end of the region
-            and of its scopes, and at a reset. What something still points into then is not wiped.
+            and of its scopes, and at a reset. What something still points into then is not wiped. Core dumps leave
+            such a region out, where the system can be told so (Linux).
+        retain: bytes of pages that a reset keeps; what was used above goes back to the system then. None keeps all.
 
     Raises:
-        TypeError, ValueError: size is no int, or not from 1 to sys.maxsize; escape is none of the three.
+        TypeError, ValueError: size is no int, or not from 1 to sys.maxsize; escape is none of the three; retain is
+            no int, or negative.
         ReserveError: the operating system has no such range, or a limit (RLIMIT_AS) forbids it.
     """
     size = checked_int(size, "size", 1)
-    name = checked_name(name)
-    escape = checked_escape(escape)
-    reservation = Reservation(size)
-    return Region(reservation, reservation.exporter(), size, name, escape, bool(wipe))
+    if retain is not None:
+        retain = checked_int(retain, "retain", 0)
+    options = Options(checked_name(name), checked_escape(escape), bool(wipe), retain)
+    return new_region(_own.reserve(size, options.wipe), options)
 
 
-@final
-class Region(Lease):
-    """One lease of a reservation: allocates by moving a cursor and gives everything back at its end.
+class Options:
+    """What a region, its scopes and the regions of a pool have in common."""
+
+    __slots__ = ("escape", "name", "retain", "wipe")
+
+    def __init__(self, name: str, escape: hints.Escape, wipe: bool, retain: int | None) -> None:
+        self.name = name
+        self.escape: hints.Escape = escape
+        self.wipe = wipe
+        self.retain = retain
+
+    def with_escape(self, escape: hints.Escape) -> Options:
+        """The same, with another escape policy."""
+        return self if escape == self.escape else Options(self.name, escape, self.wipe, self.retain)
+
+
+class _Own:
+    """The tenure of a region that belongs to no pool: the memory is its own, and goes with the last that points in."""
+
+    __slots__ = ()
+
+    def reserve(self, size: int, secret: bool) -> Chunk:
+        reservation, mapping = reserve(size, secret)
+        return Chunk(reservation, Exporter(reservation.address, size, mapping), self)
+
+    def renew(self, reservation: Reservation) -> Chunk:
+        return self.reserve(reservation.size, reservation.secret)
+
+    def outlast(self, views: list[memoryview], exporter: Exporter | None) -> None:
+        if not COUNTED and exporter is not None:  # there ctypes and others keep a view as an object, and no more
+            _views.outlast(views, exporter.anchor)
+
+    def end(self, chunk: Chunk, exporter: Exporter | None) -> ref[object] | None:
+        return chunk.kept
+
+
+_own = _Own()
+
+
+@hints.final
+class Region:
+    """Scratch memory: allocates by moving a cursor and gives everything back at its end.
 
     Made by `bump_region()`, `Region.scope()` and `RegionPool.region()`. A context manager: the end of the block
     closes it.
@@ -65,9 +124,352 @@ class Region(Lease):
     called while others allocate they are safe, and what others then get is an error or a valid block.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "_adapters", "_chunk", "_options", "_parent", "_peak")
 
-    def as_current(self) -> Current:
+    _adapters: dict[object, Any] | None
+    _chunk: Chunk
+    _options: Options
+    _parent: Region | None
+    _peak: int
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        raise TypeError("a Region is made by bump_region(), RegionPool.region() or Region.scope()")
+
+    # -- allocating
+
+    @fast_path
+    def alloc(self, size: int, align: int = 16, *, zero: bool = True) -> memoryview:
+        """Allocate a block.
+
+        Args:
+            size: bytes, 0 or more.
+            align: what the block's absolute address is a multiple of, in bytes: a power of two.
+            zero: False skips clearing memory that was used before; the content is then whatever was there.
+
+        Returns:
+            A writable memoryview of `size` bytes, format "B", zeroed unless `zero` is False.
+
+        Raises:
+            TypeError, ValueError: size or align is not of that kind.
+            RegionFullError: it does not fit; the cursor has not moved.
+            RegionBusyError: a scope is open in this region.
+            RegionClosedError: the region is closed.
+            CommitError: the operating system refused the memory.
+
+        Lifetime:
+            Revoked when the region closes or is reset: using it then raises ValueError. What was made from it (a
+            slice, an ndarray, a ctypes object) keeps the region's memory instead.
+        """
+        chunk = self._chunk
+        if type(size) is int:
+            if align is ALIGN:
+                start = chunk.cursor
+                if start & 15:
+                    start += 16 - (start & 15)
+            elif type(align) is int and 0 < align <= PAGE and not align & align - 1:
+                start = chunk.cursor + align - 1 & -align  # the last call lies before this
+            else:
+                return self._alloc(size, align, zero)
+            stop = start + size
+            if start <= stop < chunk.limit:
+                chunk.cursor = stop
+                view: memoryview = chunk.view[start:stop]  # type: ignore[index]  # not None: the limit was not -1
+                chunk.views.append(view)  # pyright: ignore[reportUnknownArgumentType]  # for the same reason
+                return view  # pyright: ignore[reportUnknownVariableType]
+        return self._alloc(size, align, zero)
+
+    def _alloc(self, size: int, align: int, zero: bool) -> memoryview:
+        size = checked_int(size, "size", 0)
+        align = checked_align(align)
+        while True:
+            chunk, view, start, _ = self._alloc_raw(size, align, zero)
+            block = _views.cut(view, start, start + size)
+            chunk.track((block,))
+            if chunk.view is view:
+                return block
+            # Closed or reset by another thread: the next round says which.
+            block.release()
+
+    def _alloc_raw(self, size: int, align: int, zero: bool = True, /) -> tuple[Chunk, memoryview, int, int]:
+        """Take bytes: (chunk, view, start, mark), they are view[start:start + size], and the cursor was at `mark`.
+
+        They are committed, aligned, zero unless `zero` is False, and the caller's alone. Whatever is made of them must
+        refer to the view, or to a view of it.
+        """
+        while True:
+            chunk = self._chunk
+            taken = chunk.bump(size, align)
+            if taken is not None:
+                view, start, mark, zeroed = taken
+                if zero and zeroed < start + size:
+                    chunk.clear(view, max(start, zeroed), start + size)
+                chunk.prepare()
+                return chunk, view, start, mark
+            self._open_chunk().make_room(size, align, self.name)
+
+    def _open_chunk(self) -> Chunk:
+        """The chunk, or the error that says why nothing can be allocated."""
+        while True:
+            chunk = self._chunk
+            state = chunk.state
+            if state == OPEN:
+                return chunk
+            if state == ENDED:
+                if chunk is not self._chunk:
+                    continue  # reset by another thread
+                raise self._closed_error()
+            inner = chunk.inner
+            if inner is not None and inner.region() is None:  # the scope was lost, and even its finalizer interrupted
+                inner.stop(ENDED)
+                inner.let_go(self._options.wipe)
+                continue
+            what = "in use by an open scope" if state == SUSPENDED else "being reset"
+            raise RegionBusyError(f"{self!r} is {what}: allocate from the scope, or end it first")
+
+    def _closed_error(self) -> RegionClosedError:
+        return RegionClosedError(f"{self!r} has ended: what is needed longer belongs into a region that lives longer")
+
+    def copy(self, data: hints.Buffer, align: int = 16) -> memoryview:
+        """Allocate a block and copy `data` into it.
+
+        Args:
+            data: any object with the buffer protocol; not contiguous memory is copied in C order.
+            align: as for `alloc`.
+
+        Returns:
+            A writable memoryview of the bytes, format "B".
+
+        Raises:
+            TypeError: data has no buffer.
+            As `alloc`.
+        """
+        if type(data) is bytes or type(data) is bytearray:
+            view = self.alloc(len(data), align, zero=False)
+            try:
+                view[:] = data
+            except ValueError:  # revoked meanwhile: the next try says whether by a close or a reset
+                return self.copy(data, align)
+            return view
+        with memoryview(data) as source:
+            view = self.alloc(source.nbytes, align, zero=False)
+            if source.nbytes:
+                content = source if source.c_contiguous else source.tobytes()
+                try:
+                    ffi.memmove(view, content, source.nbytes)
+                except ValueError:  # as above
+                    return self.copy(content, align)
+            return view
+
+    if TYPE_CHECKING:
+
+        @overload
+        def array(self, typecode: Literal["f", "d"], values: int | Iterable[float], /) -> memoryview[float]: ...
+        @overload
+        def array(
+            self,
+            typecode: Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"],
+            values: int | Iterable[int],
+            /,
+        ) -> memoryview[int]: ...
+
+    @fast_path
+    def array(self, typecode: str, values: int | hints.Iterable[float], /) -> hints.View:
+        """Allocate an array of numbers.
+
+        Args:
+            typecode: the type of an item, as for `array.array`: "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "f"
+                or "d".
+            values: how many items, all zero; or the items, as `array.array` takes them (bytes are its machine values).
+
+        Returns:
+            A writable memoryview of that format, with an item for each value.
+
+        Raises:
+            TypeError, ValueError, OverflowError: typecode is none of these, or values are no such items.
+            As `alloc`.
+
+        Lifetime:
+            As for `alloc`: it is revoked when the region closes or is reset.
+        """
+        chunk = self._chunk
+        if type(values) is int and type(typecode) is str and typecode in _ITEM_SIZES:
+            start = chunk.cursor + 15 & -16
+            stop = start + values * _ITEM_SIZES[typecode]
+            if start <= stop < chunk.limit:
+                chunk.cursor = stop
+                block: memoryview[Any] = _cast(chunk.view[start:stop], typecode)  # type: ignore[index]  # as in `alloc`
+                chunk.views.append(block)
+                return block
+        return self._array(typecode, values)
+
+    def _array(self, typecode: str, values: int | hints.Iterable[float]) -> memoryview[Any]:
+        if not isinstance(typecode, str):
+            raise TypeError(f"typecode must be a str, not {typecode!r}")
+        size = _ITEM_SIZES.get(typecode)
+        if size is None:
+            raise ValueError(f"typecode must be one of {', '.join(_ITEM_SIZES)}, not {typecode!r}")
+        items: Any = None
+        if hasattr(type(values), "__index__"):
+            size = checked_int(size * checked_int(values, "values", 0), "bytes of values", 0)
+        else:
+            from array import array
+
+            items = array(typecode, values)  # type: ignore[arg-type]  # it says what is wrong
+            size *= len(items)
+        while True:
+            chunk, view, start, _ = self._alloc_raw(size, ALIGN, items is None)
+            block = _cast(_views.cut(view, start, start + size), typecode)
+            if items:
+                block[:] = items
+            chunk.track((block,))
+            if chunk.view is view:
+                return block
+            block.release()  # closed or reset by another thread: the next round says which
+
+    def free(self, block: object) -> None:
+        """Do nothing: a region frees everything at its end. For code written against an allocator with `free`."""
+
+    def slab(self, size: int, align: int = 16) -> hints.Iterator[memoryview]:
+        """An endless iterator of equal blocks, the fastest way to make many.
+
+        Blocks are made in batches (8, 16 ... 256 of them), so the cursor runs ahead of what was taken.
+
+        Args:
+            size: bytes of each block, 1 or more.
+            align: as for `alloc`, for each block.
+
+        Raises:
+            As `alloc`; also when the next batch is made. An error ends the iterator.
+
+        Lifetime:
+            As for `alloc`: all are revoked at the close or reset, and the iterator then raises RegionClosedError.
+
+        Thread safety:
+            Threads may share an iterator: no block is handed out twice, some may be left out.
+        """
+        size = checked_int(size, "size", 1)
+        align = checked_align(align)
+        stride = round_up(size, align)
+        made: list[slice[int, int, None]] = []  # kept: to build a slice takes as long as to use it
+
+        def make(chunk: Chunk, view: memoryview, starts: range) -> list[memoryview]:
+            nonlocal made
+            if free_threaded:
+                blocks = [_views.cut(view, start, start + size) for start in starts]
+            else:
+                batch = view[starts.start : starts[-1] + size]
+                cuts = made
+                if len(cuts) != len(starts):
+                    made = cuts = [slice(at, at + size) for at in range(0, len(starts) * stride, stride)]
+                blocks = [batch[cut] for cut in cuts]
+            chunk.track(blocks)
+            if chunk.view is not view:  # closed or reset meanwhile: the revocation may not have seen them
+                for block in blocks:
+                    block.release()
+            return blocks
+
+        return batches(self, size, align, make)
+
+    # -- nesting and beginning again
+
+    def scope(self, *, escape: hints.Escape | None = None) -> Region:
+        """A region inside this one, whose memory is taken again when it ends.
+
+        Until then this region refuses to allocate (RegionBusyError).
+
+        Args:
+            escape: as for `bump_region`; None takes this region's.
+
+        Raises:
+            RegionBusyError: a scope is open already: open the next one inside that.
+            RegionClosedError: the region is closed.
+
+        Lifetime:
+            What still points into a scope at its end keeps its bytes: this region then goes on behind them. On PyPy,
+            which has no reference counts, a scope gives nothing back before the region itself ends.
+        """
+        options = self._options
+        if escape is not None:
+            options = options.with_escape(checked_escape(escape))
+        while True:
+            chunk = self._open_chunk()
+            cursor = chunk.cursor
+            inner = chunk.rest(cursor)
+            if inner is None:
+                continue  # a close or reset came in between; the next round says which
+            scope = new_region(inner, options, self)
+            inner.region = ref(scope)
+            if chunk.suspend(inner, cursor):
+                inner.prepare()  # now that nobody else can come to these bytes
+                return scope
+            scope.close()
+
+    def reset(self) -> None:
+        """Revoke every view and begin again at the start, on pages that are warm.
+
+        With an escape alive the region moves to a fresh reservation, and the old one goes with the escape; a scope
+        then stays where it is and goes on behind the escape.
+
+        Raises:
+            RegionBusyError: a scope is open in this region.
+            RegionClosedError: the region is closed.
+            ReserveError, MemoryError: there was no fresh reservation to be had, or no memory for it. The views are
+                revoked, the region goes on behind what was used.
+        """
+        while True:
+            chunk = self._open_chunk()
+            try:
+                if chunk.stop(RESETTING):
+                    self._restart(chunk)
+                    return
+            except BaseException:  # of a signal handler: what was begun is brought to its end
+                if chunk.state == RESETTING:
+                    try:
+                        self._restart(chunk)
+                    finally:
+                        if chunk.state == RESETTING:
+                            chunk.state = ENDED
+                raise
+
+    def _restart(self, chunk: Chunk) -> None:
+        """The steps of a reset, each of which may be repeated."""
+        chunk.revoke()
+        reservation, exporter, tenure, outer = chunk.reservation, chunk.exporter, chunk.tenure, chunk.outer
+        if exporter is None or tenure is None:  # a close from elsewhere came first
+            raise self._closed_error()
+        moves = pinned = exporter.pinned()
+        try:
+            if not pinned and self._options.wipe:
+                chunk.erase(exporter)
+            if not pinned and chunk.close_gaps():
+                if self._options.retain is not None and outer is None:
+                    reservation.trim(self._options.retain)
+                new = Chunk(reservation, exporter, tenure, chunk.start, outer, chunk.start)
+            elif outer is not None:
+                moves = False
+                new = _behind(chunk, exporter, tenure)
+            else:
+                moves = True
+                new = tenure.renew(reservation)
+        except Exception:  # refused: go on behind what was used
+            self._go_on(chunk, _behind(chunk, exporter, tenure))
+            raise
+        self._go_on(chunk, new)
+        if moves:
+            chunk.escaped = pinned
+            tenure.end(chunk, None)
+
+    def _go_on(self, chunk: Chunk, new: Chunk) -> None:
+        """Put another chunk in the place of the one that was reset."""
+        peak = max(self._peak, chunk.peak - chunk.start)
+        if chunk.outer is not None:
+            new.region = chunk.region
+        if not chunk.hand_over(self, new):
+            raise self._closed_error()
+        self._peak = peak
+        new.prepare()
+
+    def as_current(self) -> hints.Current:
         """A `with` block in which `current_region()` is this region. It does not close the region.
 
         Raises:
@@ -75,75 +477,153 @@ class Region(Lease):
         """
         if self.closed:
             raise self._closed_error()
-        from scopedbump._current import Current
+        from ._current import Current
 
         return Current(self)
+
+    # -- the end
+
+    def close(self) -> None:
+        """End the region: revoke its views and give its memory back, or leave it to what still points in.
+
+        Scopes that are open inside end first. Closing again does nothing.
+
+        Raises:
+            EscapeError: with escape="raise", when something still points in. The region is closed all the same.
+        """
+        self._end(self._options.escape)
+
+    def __enter__(self) -> hints.Self:
+        if self._chunk.state == ENDED and self.closed:
+            raise self._closed_error()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: hints.TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._end(self._options.escape)
+            return
+        # An exception on its way is never replaced, and its traceback is full of escapes.
+        try:
+            self._end("keep")
+        except RecursionError:
+            if not issubclass(kind, Exception):
+                raise
+
+    def __del__(self) -> None:
+        try:
+            chunk = self._chunk
+        except AttributeError:  # interrupted when it was made
+            return
+        if chunk.state == ENDED and chunk.tenure is None:
+            return
+        try:
+            if chunk.state != ENDED:
+                warn(f"{self!r} was lost without being closed", ResourceWarning, stacklevel=1, source=self)
+        finally:
+            self._end("keep")
+
+    def _end(self, escape: hints.Escape) -> None:
+        chunk = self._chunk
+        wipe = self._options.wipe
+        try:
+            mine = chunk.stop(ENDED)
+            while chunk is not self._chunk:  # a reset has put another one in its place
+                chunk = self._chunk
+                mine = chunk.stop(ENDED)
+            if not mine and chunk.tenure is None:
+                return
+            chunk.let_go(wipe)
+        except BaseException:  # of a signal handler: what was begun is brought to its end
+            chunk.stop(ENDED)
+            chunk.let_go(wipe)
+            raise
+        self._adapters = None
+        if mine and escape != "keep" and chunk.escaped and still_there(chunk.kept):
+            what = (
+                f"{self!r}: something still points into it at its end (a slice, an ndarray, a ctypes or cffi object "
+                "made from it) and keeps its memory; drop it first, or copy what is needed longer"
+            )
+            if escape == "raise":
+                raise EscapeError(what)
+            warn(what, EscapeWarning, stacklevel=3)
+
+    def __reduce__(self) -> hints.NoReturn:
+        raise TypeError(f"{self!r} can't be copied or pickled: its memory is in this process, once")
 
     # -- adapters, made on first use
 
     @property
-    def ctypes(self) -> CtypesAllocator:
+    def ctypes(self) -> hints.CtypesAllocator:
         """Makes ctypes objects in this region."""
-        made = self._ctypes
-        if made is None:
-            from scopedbump._adapters.ctypes_ import CtypesAllocator
-
-            made = CtypesAllocator(self)
-            if not self._done:  # a closed region would never break the cycle
-                self._ctypes = made
+        made: hints.CtypesAllocator = self._adapter("ctypes", "CtypesAllocator")
         return made
 
     @property
-    def numpy(self) -> NumpyAllocator:
+    def numpy(self) -> hints.NumpyAllocator:
         """Makes ndarrays in this region, and is NumPy's own allocator where asked for."""
-        made = self._numpy
-        if made is None:
-            from scopedbump._adapters.numpy_ import NumpyAllocator
-
-            made = NumpyAllocator(self)
-            if not self._done:
-                self._numpy = made
+        made: hints.NumpyAllocator = self._adapter("numpy", "NumpyAllocator")
         return made
 
-    def cffi(self, ffi: FFI) -> CffiAllocator:
+    def cffi(self, ffi: hints.FFI) -> hints.CffiAllocator:
         """Makes cffi objects of `ffi`'s types in this region."""
-        made = self._cffi
-        if made is None or made.ffi is not ffi:
-            from scopedbump._adapters.cffi_ import CffiAllocator
-
-            made = CffiAllocator(self, ffi)
-            if not self._done:
-                self._cffi = made
+        made: hints.CffiAllocator = self._adapter(ffi, "CffiAllocator", ffi)
         return made
 
     # -- what can be asked
 
     @property
+    def name(self) -> str:
+        """Shown in `repr` and in errors."""
+        return self._options.name
+
+    @property
     def size(self) -> int:
         """Bytes of address space in this region."""
-        return self._size
+        chunk = self._chunk
+        return chunk.reservation.size - chunk.start
 
     @property
     def used(self) -> int:
         """Bytes handed out, the gaps of alignment included; 0 after the end."""
-        return 0 if self.closed else self._cursor
+        chunk = self._chunk
+        return 0 if self.closed else chunk.cursor - chunk.start
 
     @property
     def available(self) -> int:
-        """Bytes left; 0 after the end."""
-        return 0 if self.closed else self._size - self._cursor
+        """Bytes left, for a block of the default alignment; 0 after the end."""
+        chunk = self._chunk
+        return 0 if self.closed else max(chunk.reservation.size - round_up(chunk.cursor, ALIGN), 0)
 
     @property
     def committed(self) -> int:
         """Bytes of this region that the operating system has made usable; 0 after the end."""
-        return 0 if self.closed else min(max(self._reservation.committed - self._offset, 0), self._size)
+        chunk = self._chunk
+        return 0 if self.closed else min(max(chunk.reservation.committed - chunk.start, 0), self.size)
 
     @property
     def peak(self) -> int:
         """The most bytes that were in use at a time, scopes included; it survives `reset` and the end."""
-        return max(self._peak, self._cursor)
+        chunk = self._chunk
+        return max(self._peak, max(chunk.peak, chunk.cursor - chunk.spare) - chunk.start)
 
-    def address(self, view: Buffer) -> int:
+    @property
+    def closed(self) -> bool:
+        """Whether the region has ended."""
+        chunk = self._chunk
+        return chunk.state == ENDED and chunk is self._chunk
+
+    @property
+    def released(self) -> bool:
+        """Whether the memory is gone: unmapped, back in its pool, or (a scope's) back in the region around it."""
+        chunk = self._chunk
+        return self.closed and chunk.tenure is None and (chunk.kept is None or chunk.kept() is None)
+
+    def address(self, view: hints.Buffer) -> int:
         """The raw address of a view's first byte: nothing keeps it valid after the region.
 
         Args:
@@ -161,7 +641,7 @@ class Region(Lease):
             raise ValueError(f"{view!r} does not lie in {self!r}")
         return start
 
-    def __contains__(self, item: Buffer | int) -> bool:
+    def __contains__(self, item: hints.Buffer | int) -> bool:
         """Whether a buffer or an absolute address lies in this region; nothing lies in a closed one."""
         if self.closed:
             return False
@@ -170,18 +650,85 @@ class Region(Lease):
         return self._covers(*_extent(item))
 
     def __repr__(self) -> str:
+        state = self._chunk.state
         if not self.closed:
-            state = "open" if self._busy is None else "resetting" if self._busy == "reset" else "a scope is open"
+            words = "open" if state == OPEN else "resetting" if state == RESETTING else "a scope is open"
         else:
-            state = "closed" if not self._done or self.released else "closed, memory kept by what still points in"
+            over = self._chunk.tenure is not None or self.released
+            words = "closed" if over else "closed, memory kept by what still points in"
         name = f" {self.name!r}" if self.name else ""
-        return f"<scopedbump.Region{name}: {self.used} of {self._size} bytes used, peak {self.peak}, {state}>"
+        return f"<scopedbump.Region{name}: {self.used} of {self.size} bytes used, peak {self.peak}, {words}>"
 
+    # -- for the package
+
+    def _adapter(self, key: object, kind: str, *arguments: object) -> Any:
+        """The adapter of this kind, made on first use. A closed region keeps none: it would never break the cycle."""
+        made = None if self._adapters is None else self._adapters.get(key)
+        if made is None:
+            made = getattr(hints, kind)(hints.Memory(self), *arguments)
+            if not self.closed:
+                self._adapters = {**(self._adapters or {}), key: made}
+        return made
+
+    def _covers(self, start: int, stop: int) -> bool:
+        chunk = self._chunk
+        address = chunk.reservation.address
+        begin = address + (chunk.start if start < stop else 0)  # an empty block may lie anywhere
+        return begin <= start and stop <= address + chunk.reservation.size
+
+    def _check(self) -> None:
+        """Assert every invariant. For tests, between operations."""
+        chunk = self._chunk
+        reservation = chunk.reservation
+        assert 0 <= chunk.start <= chunk.cursor <= reservation.size
+        if self.closed:
+            assert chunk.limit == -1 and chunk.view is None and chunk.inner is None
+            assert chunk.tenure is None and chunk.exporter is None and not chunk.batches and not chunk.stale
+            return
+        assert chunk.exporter is not None and chunk.exporter.pinned()
+        assert chunk.limit in (-1, chunk.zeroed)
+        assert chunk.cursor <= chunk.zeroed <= reservation.size
+        assert chunk.zeroed <= reservation.committed <= round_up(reservation.size, 1 << 16) or chunk.limit == -1
+        assert chunk.view is not None and chunk.view.nbytes == reservation.size
+        assert chunk.state in (OPEN, SUSPENDED) and (chunk.inner is not None) == (chunk.state == SUSPENDED)
+        if chunk.inner is None:  # zeroed means zero: looked at up to where anybody has ever written
+            assert not any(chunk.view[chunk.cursor : max(chunk.cursor, min(chunk.zeroed, reservation.dirty))])
+        else:
+            scope = chunk.inner.region()
+            assert chunk.limit == -1 and chunk.inner.outer is chunk
+            if scope is not None:  # else it was lost, and an exception hit its finalizer
+                assert isinstance(scope, Region) and scope._chunk is chunk.inner and scope._parent is self
+                scope._check()
+
+
+_new = object.__new__
+
+
+def new_region(chunk: Chunk, options: Options, parent: Region | None = None) -> Region:
+    """A region on a chunk. Not its `__init__`: that a user has no use for it is what `help` and errors should say."""
+    region = _new(Region)
+    region._options = options
+    region._parent = parent
+    region._peak = 0
+    region._adapters = None
+    region._chunk = chunk  # last: with it the region can be ended
+    return region
+
+
+def _behind(chunk: Chunk, exporter: Exporter, tenure: Tenure) -> Chunk:
+    """A chunk over the same memory, behind all that was used of it."""
+    new = Chunk(chunk.reservation, exporter, tenure, chunk.start, chunk.outer, chunk.cursor)
+    new.aheads = chunk.aheads
+    return new
+
+
+_cast: Callable[[memoryview, str], memoryview[Any]] = memoryview.cast  # type: ignore[assignment]  # wants literals
+_ITEM_SIZES = {code: _cast(memoryview(bytes(8)), code).itemsize for code in "bBhHiIlLqQfd"}
 
 Region.__module__ = bump_region.__module__ = "scopedbump"
 
 
-def _extent(view: Buffer) -> tuple[int, int]:
+def _extent(view: hints.Buffer) -> tuple[int, int]:
     try:
         data = ffi.from_buffer(view)
     except (TypeError, BufferError) as refusal:

@@ -1,76 +1,58 @@
-"""A reservation of address space: how far it is committed and written, who points in, and its end."""
+"""A reservation of address space: its numbers, and the mapping, an object whose death gives the address space back.
+
+The two are apart, so that whoever still knows the numbers of a range does not keep it. A mapping is a cffi pointer with
+a destructor in C from end to end: nothing can interrupt it, and no reservation goes twice or never (3).
+"""
 
 from __future__ import annotations
 
 import sys
+from _operator import not_
+from itertools import compress, starmap
 
-from scopedbump import _pages
-from scopedbump._atomic import new_lock
-from scopedbump._errors import CommitError, ReserveError
-from scopedbump._exporter import Exporter, in_use, noted, rescue, retire_left
-from scopedbump._layout import commit_target, round_up
+from . import _pages
+from ._atomic import critical, new_lock
+from ._errors import CommitError, ReserveError
+from ._layout import LARGE_CLEAR, SMALL_PAGES, commit_target, round_up
+from ._lifetime import CHAR_POINTER, ffi
+
+try:
+    from _functools import partial  # functools itself takes longer to import than all of scopedbump
+except ImportError:  # PyPy
+    from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scopedbump._exporter import Owner, Use
-    from scopedbump._pages import Pages
+    from _cffi_backend import CData
+
+    from ._atomic import Lock
+    from ._pages import Pages
 
 
 class Reservation:
-    """A range of address space, for one region at a time.
+    """The numbers of a range of address space, for one region and its scopes at a time.
 
     Attributes:
         address: where it starts.
-        size: bytes that were asked for; the reservation itself is rounded up to the system's granularity.
+        size: bytes that were asked for; the range itself is rounded up to the system's granularity.
         committed: bytes from the start that are usable; only ever raised while a region uses them.
         dirty: bytes from the start that may have been written to; those above are zero.
-        gone: whether the address space was given back.
+        lock: for the critical sections of whoever bumps in here.
+        secret: whether core dumps leave it out.
     """
 
-    __slots__ = (
-        "_exporter",
-        "_length",
-        "_lock",
-        "_pages",
-        "_taken",
-        "address",
-        "committed",
-        "dirty",
-        "gone",
-        "size",
-    )
+    __slots__ = ("_pages", "address", "committed", "dirty", "lock", "secret", "size")
 
-    def __init__(self, size: int) -> None:
-        taken: list[int] = []
-        # Yields the address once: whoever consumes it releases the reservation.
-        self._taken = iter(taken)
-        self.gone: bool = False
-        self._exporter: Exporter | None = None
-        if noted or _refused:
-            retire_left()
-            _release_refused()
-        _rescue_some()
-        self._pages: Pages = _pages.system_pages
-        self._lock = new_lock()
-        self._length = round_up(size, self._pages.granularity)
-        self._pages.reserve(self._length, taken)
-        self.address: int = taken[0]
+    def __init__(self, address: int, size: int, secret: bool, pages: Pages) -> None:
+        self._pages = pages
+        self.secret: bool = secret
+        self.lock: Lock | None = new_lock()
+        self.address: int = address
         self.size: int = size
         self.committed: int = 0
         self.dirty: int = 0
-
-    def exporter(self) -> Exporter:
-        """The exporter of the whole range: a new one where the last was left to what pointed in."""
-        exporter = self._exporter
-        if exporter is None or exporter.left is not None:
-            exporter = self._exporter = Exporter(self.address, self.size)
-        return exporter
-
-    def pinned(self) -> bool:
-        """Whether something points in."""
-        return self._exporter is not None and self._exporter.pinned()
 
     def commit(self, needed: int) -> None:
         """Make at least the first `needed` bytes usable. Any number of threads may do so at a time.
@@ -91,10 +73,35 @@ class Reservation:
                 raise
             target = least
             pages.commit(self.address + committed, target - committed)
-        # Commit is idempotent, so threads may overlap in it; the boundary is never lowered.
-        with self._lock:
-            if self.committed < target:
-                self.committed = target
+        if not self.secret:
+            pages.admit_to_dumps(self.address + committed, target - committed)
+        if pages.huge_size and target > SMALL_PAGES:
+            start = max(committed, SMALL_PAGES)
+            pages.advise_huge(self.address + start, target - start)
+        self._raise_committed(target)
+
+    @critical
+    def _raise_committed(self, target: int) -> None:
+        """Commits may overlap in several threads: the boundary is never lowered."""
+        if self.committed < target:
+            self.committed = target
+
+    def clear(self, start: int, stop: int) -> None:
+        """Zero committed memory that is the caller's alone. Large stretches are not touched where nobody wrote."""
+        pages = self._pages
+        if stop - start < LARGE_CLEAR:
+            pages.clear(self.address + start, stop - start)
+            return
+        for first, last in pages.touched(self.address + start, stop - start):
+            pages.clear(first, last - first)
+
+    def discard(self, start: int, stop: int) -> None:
+        """Let go of the content of these bytes, as far as they are whole pages, to save RAM: nobody uses them."""
+        pages = self._pages
+        start = round_up(start, pages.page_size)
+        stop = min(stop & -pages.page_size, self.committed)
+        if start < stop:
+            pages.discard(self.address + start, stop - start)
 
     def trim(self, keep: int) -> None:
         """Give back the pages above the first `keep` bytes, while no region uses them.
@@ -108,90 +115,51 @@ class Reservation:
             self.committed = keep
             self.dirty = min(self.dirty, keep)
 
-    def release(self) -> None:
-        """Give the address space back, once, however often this is called. Nothing may point in."""
-        self.gone = True
+
+def reserve(size: int, secret: bool = False) -> tuple[Reservation, CData]:
+    """Take address space: its numbers, and the mapping, which stands as long as anybody refers to it.
+
+    Raises:
+        ReserveError: the operating system refused.
+    """
+    for _ in range(len(_refused)):  # what it refused to take back, as it does with too many mappings, is offered again
+        taken, length, pages = _refused.pop()
+        _giver_back(taken, length, pages)(None)
+    pages = _pages.system_pages
+    length = round_up(size, pages.granularity)
+    huge = pages.huge_size
+    if huge and size > SMALL_PAGES:  # address space enough to begin where a huge page may
         try:
-            self._pages.release(self._taken, self._length)
+            address, mapping = _map(length + huge, pages)
+            return Reservation(round_up(address, huge), size, secret, pages), mapping
         except ReserveError:
-            self._taken = iter([self.address])
-            _refused.append(self)
-
-    # -- what a region asks of its reservation, and a pool answers in another way
-
-    def end(self, views: list[memoryview], pinned: bool, use: Use | None) -> Callable[[], object] | None:
-        """The region has ended: give the memory back, or leave it to what points in. Each step may be repeated.
-
-        Args:
-            views: what it handed out, revoked by now.
-            pinned: whether something points in.
-            use: what `in_use` says of the region; None when it never came to that.
-
-        Returns:
-            None when it went back, or what to call to see whether it has: None then.
-        """
-        exporter = self._exporter
-        if pinned:
-            self.leave(self)
-        elif exporter is not None:
-            waiting = exporter.left
-            exporter.drop()  # where this was interrupted before, it is what the watch still waits for
-            if waiting is None:
-                self.release()
-        in_use.pop(id(self), None)
-        return None if exporter is None else exporter.left
-
-    def outlive(self, views: list[memoryview]) -> None:
-        """The region goes on after a reset or a scope without these views, revoked by now."""
-
-    def fresh(self) -> Reservation:
-        """Another reservation of the same kind, for a region whose own is left to what points in."""
-        return Reservation(self.size)
-
-    def leave(self, owner: Owner) -> None:
-        """Leave the memory to what points in; `owner` is retired when that is gone. May be repeated."""
-        exporter = self._exporter
-        if exporter is not None:
-            exporter.leave(owner)
-            if self._exporter is exporter:  # otherwise it is in use again
-                self._exporter = None
-
-    def all_written(self) -> None:
-        """Note that what is usable may have been written to, all of it: how far is not known."""
-        with self._lock:
-            self.dirty = self.committed
-
-    def rescue(self, use: Use) -> None:
-        self.all_written()
-        self.end([], self.pinned(), use)
-
-    def retire(self) -> None:
-        self.release()
-
-    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # Never used, or idle. When the interpreter shuts down the process gives all back in a moment.
-        if hasattr(self, "_length") and not is_finalizing():
-            if self.pinned():
-                self.leave(self)
-            else:
-                self.release()
+            pass  # a limit may leave just what is needed
+    address, mapping = _map(length, pages)
+    return Reservation(address, size, secret, pages), mapping
 
 
-_rescue_at = 16
+def _map(length: int, pages: Pages) -> tuple[int, CData]:
+    taken: list[int] = []
+    give_back = _giver_back(taken, length, pages)  # made before there is anything that could be lost
+    try:
+        pages.reserve(length, taken)
+        return taken[0], ffi.gc(ffi.cast(CHAR_POINTER, taken[0]), give_back)
+    except BaseException:  # of a signal handler, or because no stack is left
+        if taken:
+            give_back(None)
+        raise
 
 
-def _rescue_some() -> None:
-    """Look for what lost its region, so rarely that it costs nothing."""
-    global _rescue_at
-    if len(in_use) > _rescue_at:
-        rescue()
-        _rescue_at = 2 * len(in_use) + 16
+_refused: list[tuple[list[int], int, Pages]] = []
 
 
-_refused: list[Reservation] = []
+def _giver_back(taken: list[int], length: int, pages: Pages) -> Callable[[object], object]:
+    """What gives the address space back whose address is in the list: once, however often it is called.
 
-
-def _release_refused() -> None:
-    """Try again what the system refused to take back, as it does with too many mappings."""
-    for _ in range(len(_refused)):
-        _refused.pop().release()
+    A chain of iterators, each of which asks the one before it for its only item: is the interpreter going on? (when it
+    shuts down, the process gives all back in a moment); then the address; then the system call; then, where that was
+    refused, an entry in `_refused`.
+    """
+    going_on = map(not_, starmap(sys.is_finalizing, ((),)))
+    refused = compress(((taken, length, pages),), pages.release(compress(iter(taken), going_on), length))
+    return partial(next, map(_refused.append, refused))

@@ -1,4 +1,4 @@
-"""The views that a region handed out: kept in a list to be revoked, swept out of it when they are dead.
+"""The views that a chunk handed out: kept in a list to be revoked, pruned when they are dead.
 
 With reference counts the list holds the views, and dead are those that only the list refers to.
 Without (PyPy) it holds weak references to them.
@@ -13,83 +13,72 @@ from __future__ import annotations
 import sys
 from _weakref import ref
 
-from scopedbump import _atomic
+from . import _atomic
+from ._lifetime import COUNTED, keep_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-SWEEP_AT = 256
-"""How long the list is when it is first swept; after that, twice as long as what was alive."""
-
-COUNTED = hasattr(sys, "getrefcount")
-"""Whether Python counts references here."""
-
-if TYPE_CHECKING or not _atomic.free_threaded:
-
-    def cut(root: memoryview, start: int, stop: int) -> memoryview:
-        """A view of root[start:stop]."""
-        return root[start:stop]
-
-else:
-
-    def cut(root, start, stop):
-        return memoryview(root.obj)[start:stop]
+PRUNE_AT = 256
+"""How long the list is when it is first pruned; after that, twice as long as what was alive."""
 
 
-if TYPE_CHECKING or COUNTED:
+def _cut(view: memoryview, start: int, stop: int) -> memoryview:
+    return view[start:stop]
 
-    def track(views: list[memoryview], new: Iterable[memoryview]) -> None:
-        """Add views to the list."""
-        views.extend(new)
 
-    def _referred_to(views: Iterable[memoryview], least: int) -> list[memoryview]:
-        return [view for view in views if sys.getrefcount(view) > least]
+def _cut_apart(view: memoryview, start: int, stop: int) -> memoryview:
+    return memoryview(view.obj)[start:stop]
 
-    # What the count says of an object that only a list holds differs between versions: measured, not known.
-    _ALONE = next(count for count in range(1, 9) if not _referred_to([memoryview(b"")], count))
 
-    def alive(views: Iterable[memoryview]) -> list[memoryview]:
-        """Those of the list that something else refers to."""
-        return _referred_to(views, _ALONE)
+cut: Callable[[memoryview, int, int], memoryview] = _cut_apart if _atomic.free_threaded else _cut
+"""A view of view[start:stop]."""
 
-    _views = iter
 
-else:
+def _referred_to(views: Iterable[memoryview], least: int) -> list[memoryview]:
+    return [view for view in views if sys.getrefcount(view) > least]
 
-    def track(views, new):
-        views.extend(map(ref, new))
 
-    def alive(views):
-        return [kept for kept in views if kept() is not None]
+# What the count says of an object that only a list holds differs between versions: measured, not known.
+_ALONE = next(count for count in range(1, 9) if not _referred_to([memoryview(b"")], count)) if COUNTED else 0
 
-    def _views(views):
-        return (view for kept in views if (view := kept()) is not None)
+
+def alive(views: Iterable[memoryview]) -> list[memoryview]:
+    """Those of the list that something else refers to, as entries of such a list."""
+    if COUNTED:
+        return [view for view in views if sys.getrefcount(view) > _ALONE]
+    return [entry for entry in views if entry() is not None]  # type: ignore[operator]  # a reference
+
+
+def track(views: list[memoryview], new: Iterable[memoryview]) -> None:
+    """Add views to the list."""
+    views.extend(new if COUNTED else map(ref, new))  # type: ignore[arg-type]  # references stand for views
+
+
+def _dereferenced(entries: Iterable[memoryview]) -> Iterable[memoryview]:
+    return (view for entry in entries if (view := entry()) is not None)  # type: ignore[operator]  # a reference
 
 
 def revoke(views: list[memoryview]) -> None:
     """Release every view of the list, but those from which something was made: they pin."""
-    for view in _views(views):
+    for view in views if COUNTED else _dereferenced(views):
         try:
             view.release()
         except BufferError:
             continue
 
 
-class _Guard(ref[memoryview]):
-    """Holds `what` until a view is gone, and is let go of in C: no exception of a signal handler can come between."""
-
-    __slots__ = ("what",)
-    __hash__ = object.__hash__  # a revoked memoryview has none
-    what: object
-
-
-_guards: set[_Guard] = set()
-_let_go = _guards.discard
+def outlast(views: list[memoryview], owner: object) -> bool:
+    """Keep `owner` alive until the last of these views is gone as an object, revoked or not. False when all are."""
+    left = alive(views)
+    for view in left if COUNTED else _dereferenced(left):
+        keep_alive(owner, view)
+    return bool(left)
 
 
 class _Ended(list["memoryview"]):
-    """The list of a region that has ended: an allocation that was interrupted by the end comes too late for it."""
+    """The list of a chunk that has ended: an allocation that was interrupted by the end comes too late for it."""
 
     __slots__ = ()
 
@@ -101,27 +90,3 @@ class _Ended(list["memoryview"]):
 
 
 ended: list[memoryview] = _Ended()
-
-
-def outlast(views: list[memoryview], what: object) -> None:
-    """Keep `what` alive until the last of the views is gone as an object, revoked or not."""
-    for view in _views(views):
-        guard = _Guard(view, _let_go)
-        guard.what = what
-        _guards.add(guard)
-
-
-_look_at = 64
-
-
-def let_go(always: bool = False) -> None:
-    """Drop the guards whose views went without a word.
-
-    So a garbage collection does, since Python 3.14, with weak references that a finalizer made to members of its cycle.
-    """
-    global _look_at
-    if always or len(_guards) >= _look_at:
-        for guard in _guards.copy():
-            if guard() is None:
-                _guards.discard(guard)
-        _look_at = 2 * len(_guards) + 64

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, final
 
-from scopedbump._escape import Escape
-from scopedbump._lease import checked_escape
-from scopedbump._pool import RegionPool, checked_pool
+from ._errors import Escape, checked_escape
+from ._pool import RegionPool, checked_pool
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from scopedbump._current import Current
-from scopedbump._escape import Escape
-from scopedbump._lease import checked_escape
-from scopedbump._pool import RegionPool, checked_pool
-from scopedbump._region import Region
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from ._current import Current
+from ._errors import Escape, checked_escape
+from ._pool import RegionPool, checked_pool
+from ._region import Region
 
 
 @final

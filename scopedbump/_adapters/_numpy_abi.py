@@ -47,15 +47,18 @@ try:
 except ImportError:  # NumPy 1
     umath = importlib.import_module("numpy.core._multiarray_umath")
 _api = (_word * 306).from_address(capsule_pointer(umath._ARRAY_API, None))
-set_handler: Callable[[object], object] = ctypes.PYFUNCTYPE(_object, _object)(_api[304])
-get_handler: Callable[[], object] = ctypes.PYFUNCTYPE(_object)(_api[305])
+_set_handler: Callable[[object], object] = ctypes.PYFUNCTYPE(_object, _object)(_api[304])
+_get_handler: Callable[[], object] = ctypes.PYFUNCTYPE(_object)(_api[305])
 
 # In an empty context there is no handler but the default. All its functions want the GIL: its cache has no lock.
-default_capsule = contextvars.Context().run(get_handler)
+_empty = contextvars.Context()
+default_capsule = _empty.run(_get_handler)
+_empty.run(_set_handler, default_capsule)
+allocator: contextvars.ContextVar[object] = next(iter(_empty))
+"""Where NumPy itself looks for the capsule of its handler: to set it here is what PyDataMem_SetHandler does."""
+
 default = Handler.from_address(capsule_pointer(default_capsule, NAME))
-default_calloc: Callable[..., int] = partial(
-    ctypes.PYFUNCTYPE(_word, _word, _word, _word)(default.calloc), default.ctx
-)
+default_calloc: Callable[..., int] = partial(ctypes.PYFUNCTYPE(_word, _word, _word, _word)(default.calloc), default.ctx)
 default_malloc: Callable[..., int] = partial(ctypes.PYFUNCTYPE(_word, _word, _word)(default.malloc), default.ctx)
 default_realloc: Callable[..., int] = partial(
     ctypes.PYFUNCTYPE(_word, _word, _word, _word)(default.realloc), default.ctx

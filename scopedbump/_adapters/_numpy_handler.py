@@ -1,36 +1,28 @@
-"""A region as NumPy's allocator: which blocks it serves, and for how long. How NumPy gets them is `_numpy_memory`'s."""
+"""A region as NumPy's allocator: which blocks it serves, and for how long. How NumPy gets them is `_numpy_memory`'s.
+
+To enter is one call, which NumPy's handler changes hands in, and nothing comes behind it. To leave is one as well; an
+exception that comes before it, or after, finds the way out protected from its entry on, and is raised when all is done
+(5).
+"""
 
 from __future__ import annotations
 
 import ctypes
-import weakref
-from collections import defaultdict
 from types import TracebackType
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Self, final
 
-from scopedbump._adapters import _numpy_memory as memory
-from scopedbump._errors import ScopedBumpError
-from scopedbump._exporter import ADDRESS, ffi
+from .. import _hints as hints
+from .._atomic import try_from_entry
+from . import _numpy_memory as memory
+from ._numpy_abi import allocator, default_capsule
+from ._numpy_blocks import ALIGN
 
 if TYPE_CHECKING:
     from contextvars import Token
-    from typing import Self
 
-    from scopedbump._adapters.numpy_ import NumpyAllocator
+    from .numpy_ import NumpyAllocator
 
-ALIGN = 64
-"""Of every block, in bytes: a cache line, and what the widest vector instructions like."""
-
-
-class Lot:
-    """What was taken from one lease: where it starts, and the blocks that came back, by size. Keeps nothing alive."""
-
-    __slots__ = ("base", "root", "spare")
-
-    def __init__(self, root: memoryview) -> None:
-        self.root = weakref.ref(root)
-        self.base = int(ffi.cast(ADDRESS, ffi.from_buffer(root)))
-        self.spare: defaultdict[int, list[int]] = defaultdict(list)
+_SCALAR = 16
 
 
 @final
@@ -44,12 +36,14 @@ class NumpyHandler:
         min_bytes: smaller blocks are left to NumPy's default.
         served_blocks: how many requests the region served.
         served_bytes: their bytes in all.
-        passed_blocks: how many were handed on to NumPy's default.
+        passed_blocks: how many were handed on to NumPy's default. Not counted is what has up to 16 bytes: a scalar,
+            of which NumPy makes one or two in nearly every call.
         passed_bytes: their bytes in all.
     """
 
     __slots__ = (
-        "_previous",
+        "__weakref__",
+        "_serving",
         "_source",
         "_token",
         "ended",
@@ -60,54 +54,62 @@ class NumpyHandler:
         "served_bytes",
     )
 
-    def __init__(self, source: NumpyAllocator, min_bytes: int) -> None:
+    def __init__(self, source: hints.NumpyAllocator, min_bytes: int) -> None:
         self.min_bytes: int = min_bytes
         self.served_blocks: int = 0
         self.served_bytes: int = 0
         self.passed_blocks: int = 0
         self.passed_bytes: int = 0
-        self._source: NumpyAllocator | None = source
         self.ended: bool = False
-        self._token: Token[memory.Server | None] | None = None
-        self._previous: object = None
+        self._source: NumpyAllocator | None = source
+        self._serving: memory.Serving | None = None
+        self._token: Token[object] | None = None
 
     def __enter__(self) -> Self:
         if self.ended or self._token is not None:
             raise RuntimeError(f"{self!r} can be entered only once: call handler() again")
-        self._token, self._previous = memory.enter(self)
+        capsule = self._slot().capsule
+        (self._token,) = map(allocator.set, (capsule,))  # the last that an exception can come before: see the head
         return self
 
+    def _slot(self) -> memory.Slot:
+        serving = self._serving = memory.Serving(self)
+        serving.before = allocator.get()
+        return memory.first_slot(serving)
+
+    @try_from_entry
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._leave()
-        except RuntimeError as refusal:
-            if error is None:
-                raise
-            error.add_note(f"scopedbump: {refusal}")  # an exception on its way is never replaced
+            refusal = self._leave()
         except BaseException:  # of a signal handler: what was begun is brought to its end
             self._leave()
             raise
+        if refusal and error is None:
+            raise RuntimeError(refusal)
+        if refusal and error is not None:
+            error.add_note(f"scopedbump: {refusal}")  # an exception on its way is never replaced
 
-    def _leave(self) -> None:
-        if self.ended:
-            return
+    def _leave(self) -> str | None:
+        """Give NumPy back the handler that it had before, or say why that can't be. May be repeated."""
         token = self._token
-        if token is not None:
-            if memory.current.get() is not self or not memory.is_ours():
-                raise RuntimeError(
-                    f"{self!r} is not NumPy's present allocator here: leave what was entered later first"
-                )
+        if token is not None and not self.ended:
+            if memory.serving_now() is not self._serving:
+                return f"{self!r} is not NumPy's present allocator here: leave what was entered later first"
             try:
-                memory.current.reset(token)
+                (_,) = map(allocator.reset, (token,))
+                self.ended = True
             except ValueError:
-                raise RuntimeError(f"{self!r} was entered in another context: leave it there") from None
-            self._token = None
-        memory.restore(self._previous)
+                return f"{self!r} was entered in another context: leave it there"
         self.ended = True
-        self._previous = self._source = None
+        if self._serving is not None:
+            self._serving.before = default_capsule
+        source, self._source, self._token = self._source, None, None
         memory.sweep()
+        if source is not None and source._free is not None:
+            source._free.settle()
+        return None
 
     def __repr__(self) -> str:
         return (
@@ -115,47 +117,37 @@ class NumpyHandler:
             f"{self.passed_blocks} ({self.passed_bytes} bytes) handed on>"
         )
 
-    def passed(self, size: int) -> None:
-        self.passed_blocks += 1
-        self.passed_bytes += size
+    def pass_on(self, size: int) -> None:
+        """NumPy's default is asked for so many bytes."""
+        if size > _SCALAR:
+            self.passed_blocks += 1
+            self.passed_bytes += size
 
-    def serve(self, size: int, zero: int) -> memory.Block | None:
-        """A block from the region, or None."""
-        source = self._source
-        if size < self.min_bytes or source is None:
-            return None
-        region = source._region
-        root = region._root
-        if root is None or region._busy is not None:
-            return None
-        lot = source._lot
-        if lot is None or lot.root() is not root:
-            lot = source._lot = Lot(root)
-        length = size + ALIGN - 1 & -ALIGN
-        spare = lot.spare[length]
-        try:
-            address = spare.pop()
-        except IndexError:
-            address = 0
-        # Outside of the except clause: what a signal handler raised in there would keep root by its __context__.
-        if address:
-            if zero:
-                ctypes.memset(address, 0, size)
-        else:
-            try:
-                claimed, _, start = region._claim(length, ALIGN, zero != 0)
-            except ScopedBumpError:  # full, or ended meanwhile
-                return None
-            if claimed is not root:
-                return self.serve(size, zero)  # it was reset meanwhile
-            address = lot.base + start
+    def serve(self, size: int, zero: bool, call: memory.Call) -> None:
+        """Put a block of the region into `call.block`, or pass on."""
+        span = call.span
+        used: bool | None = True  # as far as one knows who goes on with a call
+        if span is None and size >= self.min_bytes and (source := self._source) is not None:
+            free = source._free
+            if free is None or (view := free.blocks.view()) is None:
+                free = source._renew_free()
+                view = free.blocks.view() if free is not None else None
+            if free is not None and view is not None:
+                call.free = free
+                call.view = view
+                used = free.take(size + ALIGN - 1 & -ALIGN or ALIGN, call, zero)
+                span = call.span
+        if span is None or (free := call.free) is None:
+            self.pass_on(size)
+            return
+        if zero and used:
+            ctypes.memset(span.start, 0, size)
+        block = memory.Block(free.give_back, span)
+        block.view = call.view
+        call.address = span.start
+        call.block = block
         self.served_blocks += 1
         self.served_bytes += size
-        block = memory.Block(spare.append, address)
-        block.address = address
-        block.length = length
-        block.root = root
-        return block
 
 
 NumpyHandler.__module__ = "scopedbump"

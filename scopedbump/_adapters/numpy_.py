@@ -13,21 +13,25 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, TypeVa
 
 try:
     import numpy as np
-except ImportError as missing:
-    raise ImportError(
-        "Region.numpy needs NumPy, which is not installed: pip install 'scopedbump[numpy]'", name="numpy"
-    ) from missing
+except ImportError as refusal:
+    if isinstance(refusal, ModuleNotFoundError) and refusal.name == "numpy":
+        what = "which is not installed: pip install 'scopedbump[numpy]'"
+    else:
+        what = f"which is installed and can't be imported: {refusal}"
+    raise ImportError(f"Region.numpy needs NumPy, {what}", name="numpy") from refusal
 
-from scopedbump import _atomic
-from scopedbump._layout import checked_int
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .. import _atomic
+from .. import _hints as hints
+from .._layout import checked_int
+from .._memory import Memory
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
-
-    from scopedbump._adapters._numpy_handler import Lot, NumpyHandler
-    from scopedbump._region import Region
+    from ._numpy_blocks import FreeBlocks
 
 S = TypeVar("S", bound=np.generic)
+OrderLike: TypeAlias = Literal["K", "A", "C", "F"] | None
 ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
 
 MIN_BYTES = 1 << 20
@@ -36,6 +40,12 @@ the work. A lone temporary of 512 KiB, which malloc gets back as warm as it was,
 gains from 256 KiB on."""
 
 _ALIGN = 64  # a cache line, and what the widest vector instructions like
+
+_FEW = 512
+"""Up to so many items an array is so small that clearing it costs nothing: zeroed memory is the fastest to be had."""
+
+_plain_dtypes: dict[object, np.dtype[Any]] = {np.dtype(code).type: np.dtype(code) for code in "?bBhHiIlLqQefdFD"}
+_plain_dtypes |= {each: np.dtype(each) for each in (None, bool, int, float, complex)}
 
 
 @final
@@ -48,11 +58,11 @@ class NumpyAllocator:
     Thread safety: as `Region.alloc`.
     """
 
-    __slots__ = ("_lot", "_region")
+    __slots__ = ("_free", "_memory")
 
-    def __init__(self, region: Region) -> None:
-        self._region = region
-        self._lot: Lot | None = None  # of all handlers of the region
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._free: FreeBlocks | None = None  # of all handlers of the region, until it is reset
 
     @overload
     def empty(self, shape: ShapeLike, dtype: None = None, order: Literal["C", "F"] = "C") -> NDArray[np.float64]: ...
@@ -79,6 +89,12 @@ class NumpyAllocator:
         Lifetime:
             It pins the region's memory.
         """
+        if type(shape) is int and 0 < shape <= _FEW and order == "C" and (dtype is None or type(dtype) is type):
+            made = _plain_dtypes.get(dtype)
+            if made is not None:  # nothing is left to check
+                size = shape * made.itemsize
+                view, start, _, _ = self._memory.alloc_raw(size, _ALIGN)
+                return np.ndarray(shape, made, np.ndarray(size, np.uint8, view, start))
         dims, made = _checked(shape, dtype, order)
         return self._array(dims, made, order, zero=False)
 
@@ -134,22 +150,22 @@ class NumpyAllocator:
         return array
 
     @overload
-    def copy(self, a: NDArray[S], order: Literal["K", "A", "C", "F"] = "K") -> NDArray[S]: ...
+    def copy(self, a: NDArray[S], order: OrderLike = "K") -> NDArray[S]: ...
     @overload
-    def copy(self, a: ArrayLike, order: Literal["K", "A", "C", "F"] = "K") -> NDArray[Any]: ...
+    def copy(self, a: ArrayLike, order: OrderLike = "K") -> NDArray[Any]: ...
 
-    def copy(self, a: ArrayLike, order: Literal["K", "A", "C", "F"] = "K") -> NDArray[Any]:
+    def copy(self, a: ArrayLike, order: OrderLike = "K") -> NDArray[Any]:
         """A copy of an array in the region, as `numpy.copy`.
 
         Args:
             a: an array, or what NumPy makes one from. Its subclass, a mask included, is not copied.
-            order: "C", "F", "A" (F if `a` is Fortran-contiguous, else C) or "K" (as near to `a`'s as can be).
+            order: "C", "F", "A" (F if `a` is Fortran-contiguous, else C), or "K" or None (as near to `a`'s as can be).
 
         Raises, Lifetime: as for `empty`.
         """
         source = np.asarray(a)
-        np.copy(0, order)  # NumPy's own complaint about the order
-        if order in "Kk" and not (source.flags.c_contiguous or source.flags.f_contiguous):
+        layout = _checked_order(order)
+        if layout == "K" and not (source.flags.c_contiguous or source.flags.f_contiguous):
             # The axes in the order of their strides, as NumPy has it: what was next to each other stays so.
             axes = sorted(range(source.ndim), key=lambda axis: -abs(source.strides[axis]))
             dims, made = _checked([source.shape[axis] for axis in axes], source.dtype, "C")
@@ -157,12 +173,12 @@ class NumpyAllocator:
             strides = [sorted_copy.strides[axes.index(axis)] for axis in range(source.ndim)]
             copy: NDArray[Any] = np.ndarray(source.shape, made, sorted_copy.base, strides=strides)
         else:
-            fortran = order in "Ff" or (order in "KkAa" and source.flags.fnc)
+            fortran = layout == "F" or (layout in "KA" and source.flags.fnc)
             copy = self._array(*_checked(source.shape, source.dtype, "C"), "F" if fortran else "C", zero=False)
         np.copyto(copy, source)
         return copy
 
-    def handler(self, min_bytes: int = MIN_BYTES) -> NumpyHandler:
+    def handler(self, min_bytes: int = MIN_BYTES) -> hints.NumpyHandler:
         """Make the region NumPy's own allocator in the body of a `with` block (NEP 49).
 
         What NumPy allocates there, temporaries and results alike, comes from the region when it has at least
@@ -176,10 +192,12 @@ class NumpyAllocator:
 
         Raises:
             TypeError, ValueError: min_bytes is no int, or negative.
-            NotImplementedError: this Python has no GIL, or is not CPython.
+            NotImplementedError: this Python has no GIL, or is not CPython, or this is a sub-interpreter.
+            CallbackRefusedError: this system lets no C call Python (PR_SET_MDWE, SELinux).
 
         Lifetime:
-            An array that outlives the region keeps its memory, with its content.
+            An array that outlives the region keeps its memory, with its content; on Linux the pages around it, where
+            nothing of the handler's is alive, are given back.
 
         Thread safety: it holds for the current context (see `contextvars`): tasks and `asyncio.to_thread` inherit it,
             other threads do not. Arrays may be used and die in any thread.
@@ -187,9 +205,23 @@ class NumpyAllocator:
         least = checked_int(min_bytes, "min_bytes", 0)
         if not _atomic.atomic:
             raise NotImplementedError("NumPy's allocator can be a region only on CPython with a GIL")
-        from scopedbump._adapters._numpy_handler import NumpyHandler
+        if not _is_main_interpreter():
+            raise NotImplementedError("NumPy's allocator can be a region only in the main interpreter")
+        from ._numpy_handler import NumpyHandler
 
         return NumpyHandler(self, least)
+
+    def _renew_free(self) -> FreeBlocks | None:
+        """The free blocks of what the region bumps in now; None when nothing can be allocated."""
+        from ._numpy_blocks import FreeBlocks
+
+        free = self._free
+        blocks = self._memory.blocks(free.blocks if free is not None else None)
+        if blocks is None:
+            return None
+        if free is None or blocks is not free.blocks:
+            free = self._free = FreeBlocks(blocks)
+        return free
 
     def _array(
         self, dims: tuple[int, ...], dtype: np.dtype[Any], order: Literal["C", "F"], *, zero: bool
@@ -197,10 +229,10 @@ class NumpyAllocator:
         size = prod(dims) * dtype.itemsize
         if size > sys.maxsize:
             return np.empty(dims, dtype)  # raises NumPy's own error
-        root, _, start = self._region._claim(size, max(_ALIGN, dtype.alignment), zero)
+        view, start, _, _ = self._memory.alloc_slowly(size, max(_ALIGN, dtype.alignment), zero)
         # By way of an array of bytes, so that `base` shows these bytes only: over a memoryview it would be the whole
-        # region, of which most is not there.
-        own = np.frombuffer(root, np.uint8, size, start)
+        # region, of which most is not there. And below that is no memoryview, which could be released.
+        own = np.ndarray(size, np.uint8, view, start)
         return np.ndarray(dims, dtype, own, order=order)
 
 
@@ -217,3 +249,19 @@ def _checked(shape: ShapeLike, dtype: DTypeLike | None, order: str) -> tuple[tup
             f"no {made!r} in a region: references to Python objects would never be counted down when its memory goes"
         )
     return dims.shape + items.shape[1:], made  # the dimensions of a subarray dtype come last
+
+
+def _checked_order(order: OrderLike | bytes) -> str:
+    """One of K, A, C and F, as NumPy understands what it is given, or NumPy's own error."""
+    np.copy(0, order)  # type: ignore[arg-type]  # NumPy says what is wrong
+    letter = order.decode() if isinstance(order, bytes) else order or "K"
+    return letter.upper()
+
+
+def _is_main_interpreter() -> bool:
+    """Whether C can call Python here: in a sub-interpreter it would wait for ever."""
+    from ctypes import c_void_p, pythonapi
+
+    main, this = pythonapi.PyInterpreterState_Main, pythonapi.PyInterpreterState_Get
+    main.restype = this.restype = c_void_p
+    return bool(main() == this())

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from scopedbump import __version__
-from scopedbump._cli import chart, facts, one_row, text
-from scopedbump._cli.errors import CommandError
-from scopedbump._cli.measure import Figures, Row
-from scopedbump._cli.progress import Progress
+from .. import __version__
+from . import chart, facts, one_row, text
+from .errors import CommandError
+from .measure import Figures, Row
+from .progress import Progress
 
 _HOW = """\
 Each row runs in a fresh process, the garbage collector on. ratio: the best batch of each, taken in turn in one run;
@@ -23,7 +23,7 @@ floor: the least that Python and the system need for the like, below scopedbump'
 
 def run(only: str | None, quick: bool, as_json: bool, svg: str | None) -> int:
     """Measure and print. The status is 1 when a row broke down, not when one is slow."""
-    from scopedbump._cli.rows import every
+    from .rows import every
 
     rows = [(number, row) for number, row in enumerate(every()) if only is None or _fits(row, only)]
     if not rows:

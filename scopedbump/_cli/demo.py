@@ -20,10 +20,10 @@ from pathlib import Path
 
 import _cffi_backend
 
-from scopedbump import Region, __version__, bump_region
-from scopedbump._cli import libz, process, text
-from scopedbump._cli.errors import CommandError
-from scopedbump._cli.progress import Progress
+from .. import Region, __version__, bump_region
+from . import libz, process, text
+from .errors import CommandError
+from .progress import Progress
 
 _SIZE = 1 << 30
 _CHUNK = 1 << 18

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import _cffi_backend
 
-from scopedbump import _atomic
-from scopedbump._cli import text
+from .. import _atomic
+from . import text
 
 
 def machine() -> dict[str, str]:

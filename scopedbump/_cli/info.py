@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from scopedbump import DEFAULT_SIZE, __version__, bump_region
-from scopedbump._cli import facts, process, text
+from .. import DEFAULT_SIZE, __version__, bump_region
+from . import facts, process, text
 
 _ROUNDS = 200
 _MIB = 1 << 20

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
-from scopedbump._cli._libz_abi import ffi
-from scopedbump._cli.errors import CommandError
+from ._libz_abi import ffi
+from .errors import CommandError
 
 if TYPE_CHECKING:
     from _cffi_backend import CData

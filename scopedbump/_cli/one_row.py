@@ -11,15 +11,15 @@ import subprocess
 import sys
 from dataclasses import asdict
 
-from scopedbump._cli import measure
-from scopedbump._cli.measure import Figures, UnavailableError
+from . import measure
+from .measure import Figures, UnavailableError
 
 _PATIENCE = 600
 
 
 def figures(number: int, quick: bool) -> Figures | str:
     """The figures of a row, or why there are none: "n/a: ..." or "failed: ..."."""
-    command = [sys.executable, "-m", "scopedbump._cli.one_row", str(number), "quick" if quick else "full"]
+    command = [sys.executable, "-m", __name__, str(number), "quick" if quick else "full"]
     try:
         child = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     except subprocess.TimeoutExpired:
@@ -33,7 +33,7 @@ def figures(number: int, quick: bool) -> Figures | str:
 
 def main(number: int, effort: str) -> None:
     """Measure, and print JSON: the figures, or the reason why this row cannot run here."""
-    from scopedbump._cli.rows import every
+    from .rows import every
 
     try:
         found = measure.figures(every()[number], measure.QUICK if effort == "quick" else measure.FULL)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _cffi_backend import CData
 
 if sys.platform == "win32":
-    from scopedbump._cli._windows_abi import ffi
+    from ._windows_abi import ffi
 
     class _Kernel32(Protocol):
         def GetCurrentProcess(self) -> CData: ...
@@ -59,7 +59,7 @@ if sys.platform == "win32":
 else:
     import resource
 
-    from scopedbump._cli._posix_abi import ffi
+    from ._posix_abi import ffi
 
     class _LibC(Protocol):
         def msync(self, addr: int, length: int, flags: int) -> int: ...

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Protocol, cast
 
-from scopedbump import Region
-from scopedbump._cli import process
-from scopedbump.asgi import App, Receive, Scope, ScratchMiddleware, Send
+from .. import Region
+from ..asgi import App, Receive, Scope, ScratchMiddleware, Send
+from . import process
 
 
 class _Server(Protocol):

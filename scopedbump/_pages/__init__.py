@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Pages(Protocol):
-        """The four things asked of an operating system, all in bytes and absolute addresses."""
+        """What is asked of an operating system, all in bytes and absolute addresses."""
 
         page_size: int
         """What commit and decommit round to."""
@@ -23,8 +23,13 @@ if TYPE_CHECKING:
         granularity: int
         """What reserve rounds to: the address is a multiple of it."""
 
+        huge_size: int
+        """The size of a huge page, where `advise_huge` may do something; else 0."""
+
         def reserve(self, size: int, taken: list[int]) -> None:
             """Take `size` bytes of address space that nothing may touch yet, and append where they start to `taken`.
+
+            Core dumps leave them out, where that can be said.
 
             The append happens in the same C call as the system call: an exception from a signal handler can't come
             between the two and lose the address.
@@ -50,20 +55,44 @@ if TYPE_CHECKING:
             """
             ...
 
-        def release(self, taken: Iterator[int], size: int) -> None:
-            """Give back the reservation whose address is next in `taken`, consuming it in one C call again.
+        def admit_to_dumps(self, address: int, size: int) -> None:
+            """Let core dumps hold these pages."""
+            ...
 
-            Does nothing when `taken` is exhausted: however often it is called, each reservation goes once.
+        def advise_huge(self, address: int, size: int) -> None:
+            """Let committed memory lie in huge pages, where that is allowed: a touch then costs one fault for many."""
+            ...
 
-            Raises:
-                ReserveError: the system refused; the reservation stands.
+        def touched(self, address: int, size: int) -> list[tuple[int, int]]:
+            """The parts of committed memory that have ever been written to: (start, stop) as addresses.
+
+            All of it where the system does not say. What is not among them is zero.
+            """
+            ...
+
+        def clear(self, address: int, size: int) -> None:
+            """Zero committed memory. Other threads run meanwhile."""
+            ...
+
+        def discard(self, address: int, size: int) -> None:
+            """Let go of what is in whole pages that are in use: they stay usable, and read as before or as zero.
+
+            Saves RAM where the system can do that; where it can't, or refuses, nothing happens.
+            """
+            ...
+
+        def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
+            """What gives back, in C, the reservation whose address is next in `taken` when it is asked for an item.
+
+            The item is true when the system refused: the reservation then stands. Where `taken` is exhausted there is
+            none: however many ask, each reservation goes once.
             """
             ...
 
 
 if sys.platform == "win32":
-    from scopedbump._pages.windows import WindowsPages as SystemPages
+    from .windows import WindowsPages as SystemPages
 else:
-    from scopedbump._pages.posix import PosixPages as SystemPages
+    from .posix import PosixPages as SystemPages
 
 system_pages: Pages = SystemPages()

@@ -1,4 +1,4 @@
-"""Writes the two ABI modules: `python -m scopedbump._pages._generate`.
+"""Writes the two ABI modules: `python scopedbump/_pages/_generate.py`.
 
 cffi turns the declarations below into small Python modules that need neither a compiler nor pycparser
 when they are imported. They are committed; a test runs this again and compares.
@@ -18,12 +18,15 @@ POSIX = """
     uintptr_t mmap(uintptr_t addr, size_t length, int prot, int flags, int fd, long offset);
     int mprotect(uintptr_t addr, size_t length, int prot);
     int munmap(uintptr_t addr, size_t length);
+    int madvise(uintptr_t addr, size_t length, int advice);
+    uintptr_t memset(uintptr_t addr, int value, size_t length);
 """
 
-# https://learn.microsoft.com/windows/win32/api/memoryapi/
+# https://learn.microsoft.com/windows/win32/api/memoryapi/ and .../windows-hardware/drivers/ddi/wdm/nf-wdm-rtlzeromemory
 WINDOWS = """
     uintptr_t __stdcall VirtualAlloc(uintptr_t address, size_t size, uint32_t type, uint32_t protect);
     int __stdcall VirtualFree(uintptr_t address, size_t size, uint32_t type);
+    void __stdcall RtlZeroMemory(uintptr_t address, size_t size);
 """
 
 

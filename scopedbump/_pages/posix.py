@@ -1,4 +1,4 @@
-"""Pages by mmap, mprotect and munmap: Linux, macOS and the BSDs."""
+"""Pages by mmap, mprotect, madvise and munmap: Linux, macOS and the BSDs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import sys
 from itertools import starmap
 
-from scopedbump._errors import CommitError, ReserveError
-from scopedbump._pages._posix_abi import ffi
+from .._errors import CommitError, ReserveError
+from ._posix_abi import ffi
 
 assert sys.platform != "win32"  # for type checkers, which look at this file on every platform
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         def mmap(self, addr: int, length: int, prot: int, flags: int, fd: int, offset: int, /) -> int: ...
         def mprotect(self, addr: int, length: int, prot: int, /) -> int: ...
         def munmap(self, addr: int, length: int, /) -> int: ...
+        def madvise(self, addr: int, length: int, advice: int, /) -> int: ...
+        def memset(self, addr: int, value: int, length: int, /) -> int: ...
 
 
 _FAILED = (1 << 8 * ffi.sizeof("uintptr_t")) - 1  # MAP_FAILED, (void *)-1
@@ -35,7 +37,12 @@ if sys.platform == "linux":
     _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x40 if os.uname().machine.startswith("ppc") else 0x4000)
 else:
     _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x40 if sys.platform == "darwin" else 0)
+# Elsewhere it may leave the content where it was, as it may: but then it saves nothing.
+_DONTNEED = mmap.MADV_DONTNEED if sys.platform == "linux" else None
 _RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE
+# The advice of linux/include/uapi/asm-generic/mman-common.h. The numbers mean other things elsewhere.
+_HUGEPAGE, _DONTDUMP, _DODUMP = 14, 16, 17
+_LINUX = sys.platform == "linux"
 
 
 class PosixPages:
@@ -50,12 +57,17 @@ class PosixPages:
         self._mmap = libc.mmap
         self._mprotect = libc.mprotect
         self._munmap = libc.munmap
+        self._madvise = libc.madvise
+        self._memset = libc.memset
+        self.huge_size = 1 << 21 if _LINUX else 0  # of x86-64, and of arm64 with small pages
 
     def reserve(self, size: int, taken: list[int]) -> None:
         taken.extend(starmap(self._mmap, ((0, size, _PROT_NONE, _RESERVED, -1, 0),)))
         if taken[-1] == _FAILED:
             taken.pop()
             raise _reserve_error(ffi.errno, f"cannot reserve {size} bytes of address space")
+        if _LINUX:  # gdb writes all that is reserved into a core dump otherwise
+            self._madvise(taken[-1], size, _DONTDUMP)
 
     def commit(self, address: int, size: int) -> None:
         if self._mprotect(address, size, _USABLE):
@@ -66,18 +78,45 @@ class PosixPages:
         # MADV_DONTNEED does not.
         if self._mmap(address, size, _PROT_NONE, _RESERVED | _MAP_FIXED, -1, 0) == _FAILED:
             raise _commit_error(ffi.errno, f"cannot decommit {size} bytes")
+        if _LINUX:
+            self._madvise(address, size, _DONTDUMP)
 
-    def release(self, taken: Iterator[int], size: int) -> None:
-        if any(map(self._munmap, taken, (size,))):
-            raise _reserve_error(ffi.errno, f"cannot release {size} bytes of address space")
+    def admit_to_dumps(self, address: int, size: int) -> None:
+        if _LINUX:
+            self._madvise(address, size, _DODUMP)
+
+    def advise_huge(self, address: int, size: int) -> None:
+        if _LINUX:  # refused where the kernel has none
+            self._madvise(address, size, _HUGEPAGE)
+
+    def touched(self, address: int, size: int) -> list[tuple[int, int]]:
+        if not _LINUX:
+            return [(address, address + size)]
+        from ._pagemap import touched
+
+        return touched(address, size)
+
+    def clear(self, address: int, size: int) -> None:
+        self._memset(address, 0, size)
+
+    def discard(self, address: int, size: int) -> None:
+        if _DONTNEED is not None:
+            self._madvise(address, size, _DONTNEED)  # refused for locked memory: then it stays
+
+    def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
+        return map(self._munmap, taken, (size,))
 
 
+_HINTS = {
+    errno.EAGAIN: "the process has locked its memory (mlockall with MCL_FUTURE): raise RLIMIT_MEMLOCK, or ask for less",
+    errno.EINVAL: "ask for less: Valgrind, for one, refuses large ranges",
+}
 _HINT = "look at vm.max_map_count (too many mappings), RLIMIT_AS and RLIMIT_DATA (ulimit -v, -d)"
 
 
 def _reserve_error(code: int, what: str) -> ReserveError:
-    hint = f": ask for less, or {_HINT}" if code == errno.ENOMEM else ""
-    return ReserveError(code, f"{what}: {os.strerror(code)}{hint}")
+    hint = f"ask for less, or {_HINT}" if code == errno.ENOMEM else _HINTS.get(code)
+    return ReserveError(code, f"{what}: {os.strerror(code)}" + (f": {hint}" if hint else ""))
 
 
 def _commit_error(code: int, what: str) -> CommitError:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import mmap
+from _operator import not_
 from itertools import starmap
 
-from scopedbump._errors import CommitError, ReserveError
-from scopedbump._pages._windows_abi import ffi
+from .._errors import CommitError, ReserveError
+from ._windows_abi import ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     class _Kernel32(Protocol):
         def VirtualAlloc(self, address: int, size: int, kind: int, protect: int, /) -> int: ...
         def VirtualFree(self, address: int, size: int, kind: int, /) -> int: ...
+        def RtlZeroMemory(self, address: int, size: int, /) -> None: ...
 
 
 # winnt.h
@@ -41,6 +43,8 @@ class WindowsPages:
         # Found now: a handler that uses one in the middle of its first use would make cffi abort the process.
         self._alloc = kernel32.VirtualAlloc
         self._free = kernel32.VirtualFree
+        self._zero = kernel32.RtlZeroMemory
+        self.huge_size = 0  # large pages need a privilege, and are locked in memory
 
     def reserve(self, size: int, taken: list[int]) -> None:
         taken.extend(starmap(self._alloc, ((0, size, _MEM_RESERVE, _PAGE_NOACCESS),)))
@@ -56,10 +60,24 @@ class WindowsPages:
         if not self._free(address, size, _MEM_DECOMMIT):
             raise _commit_error(f"cannot decommit {size} bytes")
 
-    def release(self, taken: Iterator[int], size: int) -> None:
+    def admit_to_dumps(self, address: int, size: int) -> None:
+        """What is not committed is in no dump."""
+
+    def advise_huge(self, address: int, size: int) -> None:
+        """There is no such advice."""
+
+    def touched(self, address: int, size: int) -> list[tuple[int, int]]:
+        return [(address, address + size)]
+
+    def clear(self, address: int, size: int) -> None:
+        self._zero(address, size)
+
+    def discard(self, address: int, size: int) -> None:
+        """Nothing: to decommit alone gives pages back, and then nobody may touch them."""
+
+    def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
         # MEM_RELEASE wants size 0 and the exact base.
-        if not all(map(self._free, taken, (0,), (_MEM_RELEASE,))):
-            raise _reserve_error(f"cannot release {size} bytes of address space")
+        return map(not_, map(self._free, taken, (0,), (_MEM_RELEASE,)))
 
 
 def _refusal(what: str, hint: str) -> tuple[int, str]:

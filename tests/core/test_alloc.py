@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import sys
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 import scopedbump
 from helpers.support import counts_references, needs_gil, needs_maps, run_script
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, bump_region
+from scopedbump._layout import WINDOW
 
 
 def test_a_block_is_writable_zeroed_and_in_the_region() -> None:
@@ -35,7 +37,7 @@ def test_alloc_moves_the_cursor() -> None:
         a.free("anything")
         assert a.address(a.alloc(1)) == a.address(first) + 32
         assert a.used == 33
-        assert a.available == a.size - 33
+        assert a.available == a.size - 48
 
 
 @pytest.mark.parametrize("align", [1 << shift for shift in range(22)])
@@ -100,7 +102,9 @@ def test_zero_false_skips_clearing() -> None:
         view[:] = b"\xaa" * (1 << 20)
         del view
         a.reset()
-        assert set(bytes(a.alloc(1 << 20, zero=False))) == {0xAA}
+        view = a.alloc(1 << 20, zero=False)
+        assert set(bytes(view[:WINDOW])) <= {0, 0xAA}  # the reset may have made it ready for small blocks
+        assert set(bytes(view[WINDOW:])) == {0xAA}
         assert not any(a.alloc(1 << 20))
 
 
@@ -114,11 +118,11 @@ def test_a_full_region_says_so_and_goes_on(size: int) -> None:
             a.alloc(size)
         error = caught.value
         assert isinstance(error, MemoryError)
-        assert (error.requested, error.align, error.available, error.size) == (size, 16, 900, 1000)
-        for words in ("'small'", str(size), "900 of 1000", "larger size", "scope()", "reset()"):
+        assert (error.requested, error.align, error.available, error.size) == (size, 16, 888, 1000)
+        for words in ("'small'", str(size), "888 of 1000", "larger size", "scope()", "reset()"):
             assert words in str(error)
         assert a.used == used
-        assert a.alloc(800).nbytes == 800
+        assert a.alloc(888).nbytes == 888
         a._check()
 
 
@@ -288,27 +292,6 @@ def test_a_refused_reservation_says_why() -> None:
     assert str(1 << 40) in output
 
 
-def test_a_million_blocks_are_not_kept() -> None:
-    """A region with a million dead views holds a few hundred of them, not a million."""
-    with bump_region() as a:
-        for _ in range(1_000_000):
-            a.alloc(64)
-        assert len(a._views) < (5000 if sys.implementation.name == "cpython" else 100_000)
-        assert a.used == 64_000_000
-
-
-def test_the_views_that_live_are_kept_through_sweeps() -> None:
-    """Promise 3: sweeping drops only what is dead; every live view is revoked at the end."""
-    with bump_region() as a:
-        alive = [view for number in range(20_000) if (view := a.alloc(16)) is not None and number % 7 == 0]
-        for number, view in enumerate(alive):
-            view[0] = number % 256
-        assert len(alive) <= len(a._views) < 3 * len(alive) + 5000
-    for view in alive:
-        with pytest.raises(ValueError, match="released"):
-            view[0]
-
-
 def test_repr_shows_name_use_and_state() -> None:
     """A repr tells which region it is, how full, and in what state."""
     with bump_region(1000, name="upload") as a:
@@ -320,3 +303,146 @@ def test_repr_shows_name_use_and_state() -> None:
     assert "closed, memory kept by what still points in" in repr(a)
     del escaped
     assert scopedbump.Region.__module__ == "scopedbump"
+
+
+# -- blocks of no bytes
+
+
+def test_an_empty_block_has_an_address_that_can_be_read() -> None:
+    """Promise 4: CPython itself reads one byte behind an empty buffer; whatever is full, committed or aligned."""
+    run_script("""
+        import binascii, ctypes, sys
+        from scopedbump import RegionPool, bump_region, _pages
+
+        def look(region, *align):
+            view = region.alloc(0, *align)
+            assert view.nbytes == 0
+            ctypes.string_at(region.address(view), 1)
+            assert region.address(view) % (align or (16,))[0] == 0 and view in region
+            for empty in (view, memoryview(bytearray(0))):  # of a bytearray the byte behind it is zero
+                try:
+                    assert len(binascii.a2b_uu(empty)) in (32, 0) or empty is view
+                except binascii.Error:  # what later Pythons say instead of reading it
+                    pass
+            ctypes.string_at(region.address(region.copy(b"")), 1)
+            ctypes.string_at(region.address(region.array("d", 0)), 1)
+
+        page = _pages.system_pages.page_size
+        for size in (1, 100, page, page + 1, 1 << 20, (1 << 20) + 5, 1 << 24):
+            with bump_region(size) as a:
+                look(a)
+                for align in (1, 16, 64, page, 4 * page):
+                    if align <= size // 4:
+                        look(a, align)
+                for filled in (size // 2, size // 4, 1):
+                    a.alloc(min(filled, a.available)); look(a)
+                a.alloc(a.available); a.alloc(a.size - a.used, 1)
+                assert a.used == a.size
+                look(a); look(a, 1); look(a)
+                with a.scope() as inner:
+                    look(inner); look(inner, 1)
+                a.reset(); look(a)
+        for committed in (page, 1 << 20):  # to the end of what is usable, and not of the region
+            with bump_region(1 << 24) as a:
+                a.alloc(1)
+                a.alloc(a.committed - a.used, 1)
+                assert a.used == a.committed
+                look(a); look(a, page)
+        with RegionPool(1 << 20, retain=0) as pool:
+            for _ in range(3):
+                with pool.region() as a:
+                    look(a)
+    """)
+
+
+def test_empty_blocks_take_no_room() -> None:
+    """Promise 1: but the gap that an alignment needs."""
+    with bump_region(1000) as a:
+        a.alloc(3, 1)
+        for _ in range(100):
+            a.alloc(0, 1)
+        assert a.used == 3
+        for _ in range(100):
+            a.alloc(0)
+        assert a.used <= 16
+        assert a.alloc(1, 1).nbytes == 1
+        a._check()
+
+
+# -- alignments, and what is left
+
+
+ALIGNMENTS = [1 << shift for shift in range(24)]
+
+
+@pytest.mark.parametrize("align", ALIGNMENTS)
+def test_every_way_to_allocate_with_every_alignment(align: int) -> None:
+    """Promise 7: small, large, empty, uncleared, copied, in slabs and scopes, over memory that was used; all apart."""
+    with bump_region(1 << 28) as a:
+        for _ in range(2):
+            blocks: list[memoryview] = []
+            a.alloc(3, 1)
+            for size in (1, 40, 0, 33_000):
+                blocks.append(a.alloc(size, align))
+                assert not any(blocks[-1])
+            blocks.append(a.alloc(100, align, zero=False))
+            blocks.append(a.copy(b"x" * 77, align))
+            blocks += islice(a.slab(5, align), 3)
+            for number, block in enumerate(blocks, 1):
+                assert not block.nbytes or a.address(block) % align == 0
+                block[:] = bytes([number]) * block.nbytes
+            with a.scope() as inner:
+                inner.alloc(1, 1)
+                block = inner.alloc(9, align)
+                assert inner.address(block) % align == 0
+                block[:] = b"\xff" * 9
+            assert all(set(block) <= {number} for number, block in enumerate(blocks, 1))
+            a._check()
+            a.reset()
+
+
+@pytest.mark.parametrize("align", ALIGNMENTS)
+@pytest.mark.parametrize("before", [0, 1, 15, 4097, 100_001])
+def test_what_the_refusal_names_can_be_had(align: int, before: int) -> None:
+    """Promise 8: `available` of the error is for that alignment: so much fits, and not a byte more."""
+    for in_scope in (False, True):
+        with bump_region(1 << 20) as a:
+            a.alloc(before, 1)
+            region = a.scope() if in_scope else a
+            with pytest.raises(RegionFullError) as caught:
+                region.alloc(1 << 20, align) if before else region.alloc((1 << 20) + 1, align)
+            left = caught.value.available
+            assert f"{left} of {region.size} are left" in str(caught.value)
+            with pytest.raises(RegionFullError):
+                region.alloc(left + 1, align)
+            if left:
+                block = region.alloc(left, align)
+                assert block.nbytes == left and region.address(block) % align == 0
+                block[-1] = 1
+            region._check()
+
+
+@pytest.mark.parametrize("before", [0, 1, 16, 999, 1000])
+def test_what_is_available_can_be_had(before: int) -> None:
+    """Promise 8: `available` is for the default alignment: so much fits, and not a byte more."""
+    with bump_region(1000) as a:
+        a.alloc(before, 1)
+        with pytest.raises(RegionFullError):
+            a.alloc(a.available + 1)
+        left = a.available
+        assert a.alloc(left).nbytes == left
+        assert a.available == 0
+
+
+def test_a_region_is_made_by_what_makes_regions() -> None:
+    """`Region()` refuses and says what to call; nothing of it warns or crashes later."""
+    with pytest.raises(TypeError, match=r"bump_region\(\), RegionPool\.region\(\) or Region\.scope\(\)"):
+        scopedbump.Region()
+    with pytest.raises(TypeError):
+        scopedbump.Region(1 << 20)  # that is the point
+    with pytest.raises(TypeError):
+        type("Mine", (scopedbump.Region,), {})()
+    bare = scopedbump.Region.__new__(scopedbump.Region)
+    with pytest.raises((AttributeError, TypeError)):
+        bare.alloc(1)
+    del bare

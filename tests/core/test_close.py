@@ -14,7 +14,7 @@ import pytest
 
 from helpers.support import collect, counts_references, mapped, needs_maps, run_script
 from scopedbump import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, RegionFullError, bump_region
-from scopedbump._exporter import ffi
+from scopedbump._lifetime import ffi
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -199,14 +199,16 @@ def test_many_forks_among_threads(build: str) -> None:
     in_process(__file__, "fork_in_a_storm", build, 500, timeout=300)
 
 
-def held_lock() -> None:
-    """Fork while another thread is inside a stretch, which nothing but a lock can show."""
-    choose_build("locked")
+def held_lock(build: str) -> None:
+    """Fork while another thread is inside a critical section, which nothing but a lock can show."""
+    choose_build(build)
     a = bump_region(1 << 20)
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with a._lock:
+        lock = a._chunk.lock
+        assert lock is not None
+        with lock:
             inside.set()
             leave.wait(20)
 
@@ -226,7 +228,7 @@ def held_lock() -> None:
 @needs_fork
 def test_a_lock_that_was_held_at_the_fork() -> None:
     """Promises 9 and 10: the child makes it anew."""
-    in_process(__file__, "held_lock")
+    in_process(__file__, "held_lock", "locked")
 
 
 def job(pipe: object = None) -> int:

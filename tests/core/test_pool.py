@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scopedbump._pages as _pages
-from helpers.support import FaultyPages, collect, counts_references, mapped
+from helpers.support import FaultyPages, collect, counts_references, mapped, next_address
 from scopedbump import EscapeError, EscapeWarning, PoolStats, Region, RegionClosedError, RegionPool, ReserveError
 from scopedbump._layout import WINDOW
 
@@ -24,19 +24,14 @@ MIB = 1 << 20
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/maps tells of this process on Linux only")
 
 
-def base(region: Region) -> int:
-    """Where the region's reservation starts."""
-    return region._reservation.address
-
-
 def test_a_reservation_serves_one_region_after_another() -> None:
     """The second region of a pool lies where the first one lay, and asks the system for nothing."""
     with RegionPool(MIB) as pool:
         with pool.region() as first:
-            pass
+            address = next_address(first)
         collect()
         with pool.region() as second:
-            assert base(second) == base(first)
+            assert next_address(second) == address
         collect()
         assert pool.stats()[:6] == (2, 1, 1, 1, 0, 0)
 
@@ -44,7 +39,7 @@ def test_a_reservation_serves_one_region_after_another() -> None:
 def test_regions_that_are_open_together_lie_apart() -> None:
     """Two open regions never share a reservation."""
     with RegionPool(MIB) as pool, pool.region() as a, pool.region() as b:
-        assert base(a) != base(b)
+        assert next_address(a) != next_address(b)
         assert pool.stats()[:6] == (2, 0, 2, 0, 2, 0)
 
 
@@ -59,7 +54,7 @@ def test_nothing_of_one_region_is_seen_by_the_next(leases: list[tuple[int, bool]
                 if zero:
                     assert view == bytes(size)
                 view[:] = b"\xa5" * size
-                rest = a.alloc(a.available, 1)
+                rest = a.alloc(a.available)
                 assert rest == bytes(len(rest))
                 a._check()
             del view, rest
@@ -93,13 +88,14 @@ def test_what_is_held_keeps_the_reservation_out(hold: Callable[[memoryview], obj
         with pool.region() as a:
             view = a.alloc(64)
             view[:] = b"\x11" * 64
+            address = a.address(view)
             held = hold(view)
             del view
         assert pool.stats()[3:6] == (0, 0, 1)
         assert not a.released
         for _ in range(3):
             with pool.region() as b:
-                assert base(b) != base(a)
+                assert next_address(b) != address
                 b.alloc(64)[:] = b"\x22" * 64
             collect()
         if hold is view_itself:
@@ -152,15 +148,15 @@ def test_what_is_held_of_a_scope_keeps_the_reservation_out(keep_slice: bool) -> 
         assert innermost.released
 
 
-def test_reset_with_an_escape_takes_another_turn() -> None:
+def test_reset_with_an_escape_takes_another_lease() -> None:
     """A reset moves to another reservation when something points into the old one, which comes back when that dies."""
     with RegionPool(MIB) as pool:
         with pool.region() as a:
-            first = base(a)
+            first = next_address(a)
             escaped = a.alloc(100)[:]
             escaped[:] = b"\x11" * 100
             a.reset()
-            assert base(a) != first
+            assert next_address(a) != first
             assert pool.stats()[:6] == (2, 0, 2, 0, 1, 1)
             a.alloc(100)[:] = b"\x22" * 100
             assert escaped == b"\x11" * 100
@@ -183,6 +179,49 @@ def test_reset_with_a_held_view_keeps_the_whole_lease() -> None:
         del held
         collect()
         assert pool.stats()[3:6] == (1, 0, 0)
+
+
+@counts_references
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_what_escaped_is_counted_while_it_lives(how: str) -> None:
+    """Its pages count as committed, and the peak of its region as soon as that is over; both when all is back too."""
+    with RegionPool(16 * MIB, max_idle=4, retain=0) as pool:
+        a = pool.region()
+        held = [a.alloc(3 * MIB)[:]]
+        held[0][-1] = 1
+        assert pool.stats().peak == 0
+        assert pool.stats().committed >= 3 * MIB
+        a.close() if how == "close" else a.reset()
+        stats = pool.stats()
+        assert (stats.out, stats.escaped) == ((0, 1) if how == "close" else (1, 1))
+        assert stats.peak == 3 * MIB
+        assert stats.committed >= 3 * MIB
+        with pool.region() as b:
+            b.alloc(5 * MIB)[-1] = 1
+            assert pool.stats().committed >= 8 * MIB
+        assert pool.stats().peak == 5 * MIB
+        assert 3 * MIB <= pool.stats().committed < 8 * MIB
+        held.clear()
+        assert pool.stats()[4:6] == ((0, 0) if how == "close" else (1, 0))
+        assert pool.stats().committed < 3 * MIB
+        assert a.peak == 3 * MIB
+        a.close()
+        assert pool.stats()[3:6] == (2 if how == "close" else 3, 0, 0)
+        assert pool.stats().committed == 0
+
+
+@counts_references
+def test_the_peak_of_a_scope_that_escaped_is_its_regions() -> None:
+    """Scopes count as part of the lease."""
+    with RegionPool(16 * MIB) as pool:
+        with pool.region() as a:
+            a.alloc(MIB)
+            with a.scope() as inner:
+                held = inner.alloc(2 * MIB)[:]
+        assert a.peak == 3 * MIB
+        assert pool.stats()[5] == 1 and pool.stats().peak == 3 * MIB
+        del held
+        assert pool.stats()[5] == 0 and pool.stats().peak == 3 * MIB
 
 
 def test_max_idle_bounds_what_waits() -> None:
@@ -221,12 +260,13 @@ def test_close_while_regions_are_out() -> None:
     pool = RegionPool(MIB, name="closing")
     idle = pool.region()
     a, b = pool.region(), pool.region()
+    at_idle, at_a, at_b = map(next_address, (idle, a, b))
     idle.close()
-    address, escaped = base(a), b.alloc(10)[:]
+    escaped = b.alloc(10)[:]
     b.close()
     pool.close()
     assert pool.closed
-    assert not mapped(base(idle))
+    assert not mapped(at_idle)
     a.alloc(100)[:] = b"\x11" * 100
     a.reset()
     moved = a.alloc(10)[:]
@@ -234,10 +274,10 @@ def test_close_while_regions_are_out() -> None:
     assert pool.stats()[3:6] == (0, 1, 2)
     a.close()
     escaped[0] = 1
-    assert mapped(base(b))
+    assert mapped(at_b)
     del escaped, moved
-    assert not mapped(address)
-    assert not mapped(base(b))
+    assert not mapped(at_a)
+    assert not mapped(at_b)
     assert pool.stats()[3:7] == (0, 0, 0, 0)
 
 
@@ -262,12 +302,13 @@ def test_a_lost_pool_gives_its_memory_back() -> None:
     pool.region().close()
     a = pool.region()
     b = pool.region()
+    at_a, at_b = next_address(a), next_address(b)
     a.close()
     del pool
-    assert not mapped(base(a))
+    assert not mapped(at_a)
     b.alloc(10)[0] = 1
     b.close()
-    assert not mapped(base(b))
+    assert not mapped(at_b)
 
 
 @counts_references
@@ -321,7 +362,7 @@ def test_escape_is_obeyed() -> None:
         ({"size": -1}, ValueError, "size must be positive, not -1"),
         ({"size": 1.5}, TypeError, r"size must be an int, not 1\.5"),
         ({"max_idle": -1}, ValueError, "max_idle must be zero or more, not -1"),
-        ({"max_idle": None}, TypeError, "max_idle must be an int, not None"),
+        ({"max_idle": "4"}, TypeError, "max_idle must be an int, not '4'"),
         ({"retain": -4096}, ValueError, "retain must be zero or more, not -4096"),
         ({"retain": "1M"}, TypeError, "retain must be an int, not '1M'"),
         ({"name": 7}, TypeError, "name must be a str, not 7"),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from helpers.stress import Moment, at_moment, in_process, needs_cpython
+from helpers.support import next_address
 from scopedbump import Region, RegionPool
 
 pytestmark = needs_cpython
@@ -54,7 +55,7 @@ def interrupt(scenario: str, number: int) -> Moment:
 
     pool = RegionPool(1 << 20, max_idle=8)
     region = pool.region()
-    base = region._reservation.address
+    address = next_address(region)
     step, held = globals()[scenario](region)
     moment = at_moment(number, fail, step)
     region.close()
@@ -62,7 +63,7 @@ def interrupt(scenario: str, number: int) -> Moment:
     del step, region
     others = [pool.region() for _ in range(4)]
     for other in others:
-        assert other._reservation.address != base, "somebody has what is held"
+        assert next_address(other) != address, "somebody has what is held"
         block = other.alloc(1000)
         assert block == bytes(1000)
         block[:] = b"\xee" * 1000

@@ -1,4 +1,4 @@
-"""Reservations and leases: what the system may refuse, and what happens at the end of a lease."""
+"""Reservations: what the system may refuse, and the mapping, whose death gives them back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 import scopedbump._pages as pages
 from helpers.support import FaultyPages, collect, counts_references
 from scopedbump import CommitError, Region, ReserveError, ScopedBumpError, bump_region
-from scopedbump._exporter import _watching, ffi, in_use, noted, rescue, retire_left, watch
-from scopedbump._lease import Lease
-from scopedbump._reservation import Reservation, _refused
+from scopedbump._lifetime import Exporter
+from scopedbump._reservation import _refused, reserve
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPages]:
     source = FaultyPages()
     monkeypatch.setattr(pages, "system_pages", source)
     yield source
-    retire_left()
+    collect()
 
 
 def program(regions: list[Region]) -> None:
@@ -108,111 +107,102 @@ def test_what_the_system_refuses_to_take_back_is_offered_again(faulty: FaultyPag
 
 
 @counts_references
-def test_a_reservation_that_is_never_leased_is_released(faulty: FaultyPages) -> None:
-    """An exception between the reservation and its lease leaks nothing."""
-    reservation = Reservation(4096)
-    assert len(faulty.reserved) == 1
+def test_a_mapping_that_nobody_uses_is_given_back(faulty: FaultyPages) -> None:
+    """Promise 3: the reservation stands as long as its mapping; whoever knows the numbers does not keep it."""
+    reservation, mapping = reserve(4096)
+    assert list(faulty.reserved) == [reservation.address]
+    del mapping
+    assert not faulty.reserved
     del reservation
+    assert faulty.calls == ["reserve", "release"]
+
+
+def test_an_exception_between_the_system_call_and_its_mapping(
+    faulty: FaultyPages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 3: what a signal handler raises as soon as the address space is taken does not lose it."""
+    take = faulty.reserve
+
+    def interrupted(size: int, taken: list[int]) -> None:
+        take(size, taken)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(faulty, "reserve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reserve(4096)
+    collect()
+    assert faulty.calls == ["reserve", "release"]
     assert not faulty.reserved
 
 
 def test_trim_gives_pages_back_and_they_are_zero_again() -> None:
     """Decommitted pages cost nothing, and read as zero when they are used again."""
-    reservation = Reservation(1 << 20)
+    reservation, mapping = reserve(1 << 20)
     reservation.commit(1 << 20)
-    ffi.memmove(ffi.cast("char *", reservation.address), b"x" * (1 << 20), 1 << 20)
+    view = Exporter(reservation.address, 1 << 20, mapping).view()
+    view[:] = b"x" * (1 << 20)
     reservation.dirty = 1 << 20
     reservation.trim(1 << 16)
     assert (reservation.committed, reservation.dirty) == (1 << 16, 1 << 16)
     reservation.trim(1 << 18)
     assert reservation.committed == 1 << 16
-    with Region(reservation, reservation.exporter(), 1 << 20, "", "keep") as a:
-        assert not any(a.alloc(1 << 20))
+    reservation.commit(1 << 20)
+    assert view[: 1 << 16] == b"x" * (1 << 16)
+    assert not any(view[1 << 16 :])
+
+
+def test_trim_knows_what_was_not_written() -> None:
+    """Promise 6: what lies between the written and the kept pages still counts as zero."""
+    reservation, _mapping = reserve(1 << 20)
+    reservation.commit(1 << 20)
+    reservation.dirty = 5000
+    reservation.trim(1 << 16)
+    assert (reservation.committed, reservation.dirty) == (1 << 16, 5000)
+
+
+def test_a_refused_trim_changes_nothing(faulty: FaultyPages) -> None:
+    """The numbers are true whatever the system says."""
+    reservation, _mapping = reserve(1 << 20)
+    reservation.commit(1 << 20)
+    reservation.dirty = 1 << 20
+    faulty.refuse = len(faulty.calls)
+    with pytest.raises(CommitError):
+        reservation.trim(0)
+    assert (reservation.committed, reservation.dirty) == (1 << 20, 1 << 20)
 
 
 def test_a_commit_in_the_middle_of_another_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise 9: the boundary of what is usable is never lowered, whoever comes while the system is at it."""
-    reservation = Reservation(1 << 24)
-    commit = reservation._pages.commit
     boundaries: list[int] = []
 
     class Interrupted(FaultyPages):
         def commit(self, address: int, size: int) -> None:
-            commit(address, size)
+            super().commit(address, size)
             if not boundaries:
                 boundaries.append(0)
                 reservation.commit(1 << 23)
                 boundaries.append(reservation.committed)
 
-    monkeypatch.setattr(reservation, "_pages", Interrupted())
+    monkeypatch.setattr(pages, "system_pages", Interrupted())
+    reservation, mapping = reserve(1 << 24)
     reservation.commit(1)
     assert boundaries[1] >= 1 << 23
     assert reservation.committed == boundaries[1]
-    monkeypatch.undo()
-    with Region(reservation, reservation.exporter(), 1 << 24, "", "keep") as a:
-        a.alloc(1 << 23)[-1] = 1
+    Exporter(reservation.address, 1 << 24, mapping).view()[(1 << 23) - 1] = 1
 
 
 @counts_references
-def test_memory_is_retired_when_the_last_pin_goes() -> None:
-    """A watch outlives neither the last object that points in, nor ends before it."""
-    reservation = Reservation(4096)
-    reservation.commit(4096)
-    root = reservation.exporter().root()
-    assert root is not None
-    part = root[3:5]
-    assert reservation.pinned()
-    left = reservation.end([], pinned=True, use=None)
-    assert left is not None
-    del root
-    assert left() is not None
-    assert not reservation.gone
-    del part
-    assert left() is None
-    assert reservation.gone
-    assert not _watching
-    assert not noted
-
-
-@counts_references
-def test_an_interrupted_retirement_is_made_good() -> None:
-    """What ended while its callback was interrupted is retired by whoever comes next."""
-
-    class Interrupted:
-        retired = 0
-
-        def retire(self) -> None:
-            self.retired += 1
-            if self.retired == 1:
-                raise KeyboardInterrupt
-
-    owner = Interrupted()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.unraisablehook", lambda _: None)
-        watch(ffi.cast("char *", 1), owner)
-    assert owner.retired == 1
-    retire_left()
-    assert owner.retired == 2
-    retire_left()
-    assert owner.retired == 2
-
-
-@counts_references
-def test_a_region_that_died_without_its_end_is_rescued() -> None:
-    """An exception of a signal handler that hits a finalizer is lost, and the end with it: the memory is not."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Lease, "__del__", lambda _: None)
+def test_a_region_that_died_without_its_end(faulty: FaultyPages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 3: an exception of a signal handler that hits a finalizer is lost, and the end with it: no memory is."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Region, "__del__", lambda _: None)
         a = bump_region(1 << 20)
         escaped = a.copy(b"kept")[:]
-        reservation = a._reservation
         del a
-    assert id(reservation) in in_use
-    rescue()
-    assert id(reservation) not in in_use
     assert bytes(escaped) == b"kept"
-    assert not reservation.gone
+    assert len(faulty.reserved) == 1
     del escaped
-    assert reservation.gone
+    assert not faulty.reserved
 
 
 def test_a_reset_without_a_fresh_reservation(faulty: FaultyPages) -> None:

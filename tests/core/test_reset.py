@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.support import collect, counts_references
+from helpers.support import collect, counts_references, mapped, needs_maps
 from scopedbump import RegionClosedError, bump_region
 
 
@@ -38,6 +38,21 @@ def test_an_escape_takes_the_old_reservation_with_it() -> None:
     assert bytes(escaped) == b"kept"
     collect()
     assert a.released
+
+
+@needs_maps
+@counts_references
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_scope_from_before_a_reset_keeps_nothing(escaped: bool) -> None:
+    """Promise 3: holding the closed scope of a region that was reset does not hold the memory."""
+    with bump_region(1 << 20) as a:
+        with a.scope() as inner:
+            address = inner.address(inner.alloc(10))
+        pin = a.alloc(10)[:] if escaped else None
+        a.reset()
+        del pin
+    assert inner.closed and a.released
+    assert not mapped(address)
 
 
 def test_a_thousand_resets() -> None:

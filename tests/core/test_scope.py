@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.support import collect, counts_references
 from scopedbump import EscapeError, Region, bump_region
-from scopedbump._exporter import Exporter
+from scopedbump._lifetime import Exporter
 
 
 @counts_references
@@ -162,15 +162,16 @@ def test_a_close_around_a_scope_that_another_thread_is_ending(monkeypatch: pytes
     escape = t.alloc(3000)[:]
     escape[:] = b"e" * 3000
     at_it, go_on = threading.Event(), threading.Event()
-    end = Exporter.end
+    pinned = Exporter.pinned
 
-    def slow_end(exporter: Exporter, pinned: bool) -> None:
-        if exporter is t._exporter:
+    def slowly(exporter: Exporter) -> bool:
+        answer = pinned(exporter)
+        if threading.current_thread() is thread:
             at_it.set()
             assert go_on.wait(20)
-        end(exporter, pinned)
+        return answer
 
-    monkeypatch.setattr(Exporter, "end", slow_end)
+    monkeypatch.setattr(Exporter, "pinned", slowly)
     thread = threading.Thread(target=t.close)
     thread.start()
     assert at_it.wait(20)
@@ -187,23 +188,3 @@ def test_a_close_around_a_scope_that_another_thread_is_ending(monkeypatch: pytes
     del escape
     collect()
     assert a.released
-
-
-def test_what_is_known_to_be_written_is_not_forgotten_by_a_scope(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Promise 6: the region around it, in another thread, may have noted more just before."""
-
-    class OtherThread:
-        def __enter__(self) -> None:
-            reservation.dirty = 50_000
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    with bump_region(1 << 20) as a:
-        a.alloc(100)
-        reservation = a._reservation
-        with a.scope() as s:
-            s.alloc(1000)
-            monkeypatch.setattr(reservation, "_lock", OtherThread())
-        monkeypatch.undo()
-        assert reservation.dirty == 50_000

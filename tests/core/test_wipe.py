@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 
-from helpers.support import counts_references
-from scopedbump import RegionPool, bump_region
-from scopedbump._exporter import ffi
+import pytest
+
+from helpers.support import FaultyPages, counts_references
+from scopedbump import RegionPool, _pages, bump_region
+from scopedbump._lifetime import ffi
 
 SECRET = b"correct horse battery staple"
 
@@ -58,20 +61,17 @@ def test_an_escape_is_not_wiped() -> None:
 
 
 @counts_references
-def test_wiping_happens_before_the_memory_is_unmapped() -> None:
+def test_wiping_happens_before_the_memory_is_unmapped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The used part of a plain region is zero at the moment that it is given back."""
-    seen = []
-    a = bump_region(1 << 20, wipe=True)
-    address = a.address(a.copy(SECRET))
-    release = type(a._reservation).release
+    seen: list[bytes] = []
 
-    def spy(reservation: object) -> None:
-        seen.append(raw(address, len(SECRET)))
-        release(reservation)  # type: ignore[arg-type]
+    class Spy(FaultyPages):
+        def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
+            seen.append(raw(address, len(SECRET)))
+            yield from super().release(taken, size)
 
-    type(a._reservation).release = spy  # type: ignore[method-assign, assignment]
-    try:
-        a.close()
-    finally:
-        type(a._reservation).release = release  # type: ignore[method-assign]
-    assert seen == [bytes(len(SECRET))]
+    monkeypatch.setattr(_pages, "system_pages", Spy())
+    for wipe in (True, False):
+        with bump_region(1 << 20, wipe=wipe) as a:
+            address = a.address(a.copy(SECRET))
+    assert seen == [bytes(len(SECRET)), SECRET]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import signal
 import sys
@@ -9,7 +10,9 @@ import time
 import weakref
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
+import _cffi_backend
 import pytest
 
 from helpers.stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
@@ -26,6 +29,8 @@ from scopedbump import (
 
 set_threshold = getattr(gc, "set_threshold", lambda *_: None)  # PyPy has none
 
+FFI: Any = _cffi_backend.FFI()
+Bytes = ctypes.c_ubyte * 20
 REFUSALS = (RegionBusyError, RegionClosedError, RegionFullError)
 
 # -- every moment in turn: an operation, and another one in the middle of it
@@ -89,6 +94,25 @@ def copy(a: Region, blocks: Blocks) -> None:
     blocks.take(view)
 
 
+def numbers(a: Region, blocks: Blocks) -> None:
+    blocks.take(a.array("B", 70))
+    view = a.array("B", range(1, 60))
+    try:
+        assert bytes(view) == bytes(range(1, 60))
+        view[:] = bytes(59)
+    except ValueError:  # revoked meanwhile
+        return
+    blocks.take(view)
+
+
+def nothing(a: Region, blocks: Blocks) -> None:
+    view = a.alloc(0)
+    try:
+        assert view.nbytes == 0
+    except ValueError:  # revoked meanwhile
+        pass
+
+
 def carve(a: Region, blocks: Blocks) -> None:
     for view in islice(a.slab(33), 12):
         blocks.take(view)
@@ -113,6 +137,28 @@ def scope_with_escape(a: Region, blocks: Blocks) -> None:
         blocks.take(part)
 
 
+def ctypes_objects(a: Region, blocks: Blocks) -> None:
+    for _ in range(3):
+        blocks.take(memoryview(a.ctypes.new(Bytes)).cast("B"))
+    blocks.take(memoryview(a.ctypes.array(ctypes.c_ubyte, 50)).cast("B"))
+
+
+def cffi_objects(a: Region, blocks: Blocks) -> None:
+    c = a.cffi(FFI)
+    for _ in range(3):
+        blocks.take(memoryview(FFI.buffer(c.new("char[20]"))))
+    blocks.take(memoryview(FFI.buffer(c.new("char[]", 50))))
+
+
+def lost_scope(a: Region, blocks: Blocks) -> None:
+    s = a.scope()
+    view = s.alloc(5000)
+    try:
+        view[:] = b"\xee" * 5000
+    except ValueError:  # revoked meanwhile
+        pass
+
+
 def reset(a: Region, blocks: Blocks) -> None:
     a.reset()
 
@@ -126,7 +172,24 @@ def sweep(a: Region, blocks: Blocks) -> None:
         a.alloc(20_000)
 
 
-OPERATIONS = (small, aligned, large, unzeroed, copy, carve, scope, scope_with_escape, reset, close, sweep)
+OPERATIONS = (
+    small,
+    aligned,
+    large,
+    unzeroed,
+    copy,
+    numbers,
+    nothing,
+    carve,
+    scope,
+    scope_with_escape,
+    ctypes_objects,
+    cffi_objects,
+    lost_scope,
+    reset,
+    close,
+    sweep,
+)
 
 
 def meet(outer: Callable[[Region, Blocks], None], inner: Callable[[Region, Blocks], None], number: int) -> Moment:
@@ -190,7 +253,7 @@ def every_meeting(outer: str, build: str) -> None:
 @pytest.mark.parametrize("outer", [operation.__name__ for operation in OPERATIONS])
 def test_every_operation_at_every_moment_of_every_other(outer: str, build: str) -> None:
     """Promises 4, 6 and 9: at each place where CPython lets handlers in, each operation, on the same region."""
-    assert int(in_process(__file__, "every_meeting", outer, build)) > 10
+    assert int(in_process(__file__, "every_meeting", outer, build, timeout=280)) > 10
 
 
 # -- real handlers, as often as the system sends them
@@ -215,7 +278,7 @@ def storm(kind: str, build: str, seconds: float) -> None:
         came += 1
         turn += 1
         try:
-            operation = (small, aligned, carve, scope, copy, scope_with_escape, unzeroed)[turn % 7]
+            operation = (small, aligned, carve, scope, copy, scope_with_escape, unzeroed, numbers, lost_scope)[turn % 9]
             operation(a, inner)
             if turn % 50 == 0:
                 a.reset()
@@ -256,7 +319,7 @@ def storm(kind: str, build: str, seconds: float) -> None:
                 watched = Watched()
                 keep[:] = [*keep[-50:], weakref.ref(watched, interrupt)]
                 del watched
-            operation = (small, aligned, large, carve, scope, sweep, copy)[rounds % 7]
+            operation = (small, aligned, large, carve, scope, sweep, copy, numbers, nothing)[rounds % 9]
             if kind == "gc.callbacks":  # the opening of a scope begins again when it was interrupted: for ever at 1
                 set_threshold(50 if operation is scope else 1, 5, 5)
             try:

@@ -295,7 +295,7 @@ def no_memory(step: int, most: int) -> None:
         a = bump_region(1 * MIB)
         held = [a.alloc(100) for _ in range(5)]
         pin = a.alloc(10)[:]
-        failure = None
+        failure = b = s = None
         _testcapi.set_nomemory(number, number + 1000)
         try:
             b = bump_region(1 * MIB)
@@ -316,13 +316,12 @@ def no_memory(step: int, most: int) -> None:
             break
         hits += failure is not None
         failure = None
-        if not a.closed and a._busy is None:
+        if not a.closed and (s is None or s.closed):
             works(a)
         a.close()
         a._check()
         bytes(pin)
         held.clear()
-        b = s = None  # type: ignore[assignment]
     print(hits)
 
 

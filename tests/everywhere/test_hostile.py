@@ -231,6 +231,9 @@ CALLS: dict[str, Callable[[Region, RegionPool, Any, Any, Any], object]] = {
     "alloc zero": lambda a, p, x, y, z: a.alloc(x, y, zero=z),
     "copy": lambda a, p, x, y, z: a.copy(x),
     "copy align": lambda a, p, x, y, z: a.copy(x, y),
+    "array": lambda a, p, x, y, z: a.array(x, y),
+    "array of int": lambda a, p, x, y, z: a.array("i", x),
+    "array of float": lambda a, p, x, y, z: a.array("d", [x, y]),
     "free": lambda a, p, x, y, z: a.free(x),
     "slab": lambda a, p, x, y, z: next(a.slab(x, y)),
     "scope": lambda a, p, x, y, z: a.scope(escape=x).close(),
@@ -264,8 +267,8 @@ CALLS: dict[str, Callable[[Region, RegionPool, Any, Any, Any], object]] = {
     "numpy full": lambda a, p, x, y, z: a.numpy.full(x, y),
     "numpy copy": lambda a, p, x, y, z: a.numpy.copy(x),
 }
-FOREIGN = ("ctypes", "cffi", "numpy")
-"""Whose calls also pass on what ctypes, cffi and NumPy raise for such arguments."""
+FOREIGN = ("array", "ctypes", "cffi", "numpy")
+"""Whose calls also pass on what array, ctypes, cffi and NumPy raise for such arguments."""
 
 
 def cffi_ffi() -> Any:
@@ -369,5 +372,5 @@ def test_a_region_without_its_beginning() -> None:
             use()
     del bare
     with pytest.raises((TypeError, AttributeError)):
-        Region(1, 2, 3, "", "keep")  # type: ignore[arg-type]
+        Region(1, 2, 3, "", "keep")
     assert scopedbump.__version__

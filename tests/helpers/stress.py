@@ -21,7 +21,7 @@ import pytest
 import scopedbump
 from helpers import TESTS
 from helpers.support import collect as collect_where_nothing_counts
-from scopedbump import _atomic, _exporter, _pages, _reservation, bump_region
+from scopedbump import _atomic, _lifetime, _pages, _pool, _reservation, _views, bump_region
 
 if TYPE_CHECKING:
     from scopedbump._pages import Pages
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 PACKAGE = str(Path(scopedbump.__file__).parent)
 RECORDS = [
     (f"{module.__name__}.{name}", records)
-    for module in (_reservation, _exporter)
+    for module in (_reservation, _lifetime, _pool, _views, _atomic)
     for name, records in vars(module).items()
     if isinstance(records, (set, dict, list)) and not name.startswith("__")
+    if records is not _atomic.critical_sections and records is not _atomic.fast_paths
 ]
 """What the package itself keeps of memory that is in use or on its way back: nothing in the end."""
 CPYTHON = sys.implementation.name == "cpython"
@@ -43,15 +44,19 @@ needs_cpython = pytest.mark.skipif(not CPYTHON, reason="counts on CPython's byte
 
 
 def choose_build(build: str) -> None:
-    """As this interpreter has regions, or as one without a GIL has them: called before any is made."""
-    if build == "locked":
-        _atomic.atomic = False
+    """Whether this process has regions as this interpreter has them, or as one without a GIL has: see `in_process`."""
+    assert (build == "locked") <= (not _atomic.atomic), "the build is chosen before the package is imported"
 
 
 def in_process(file: str, function: str, *arguments: object, timeout: float = 100, **settings: str) -> str:
-    """Call `function(*arguments)` of the test module `file` in a process of its own; what it printed."""
+    """Call `function(*arguments)` of the test module `file` in a process of its own; what it printed.
+
+    With "locked" among the arguments the package is there as it is on a Python without a GIL: critical sections have
+    locks. That is decided when they are defined.
+    """
     module = ".".join(Path(file).relative_to(TESTS).with_suffix("").parts)
-    code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); import {module} as m; "
+    code = "import scopedbump._atomic as atomic; atomic.atomic = False; " if "locked" in arguments else ""
+    code += f"import sys; sys.path.insert(0, {str(TESTS)!r}); import {module} as m; "
     code += f"m.{function}({', '.join(map(repr, arguments))})"
     command = [sys.executable, "-X", "faulthandler", "-W", "error", "-W", "ignore::ResourceWarning", "-c", code]
     try:
@@ -72,8 +77,12 @@ class Book:
         self.granularity = pages.granularity
         self.commit = pages.commit
         self.decommit = pages.decommit
+        self.discard = pages.discard
         self.reserved: dict[int, int] = {}
         self.strict = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pages, name)
 
     def reserve(self, size: int, taken: list[int]) -> None:
         try:
@@ -81,14 +90,15 @@ class Book:
         finally:
             self.reserved.update(zip(taken, taken, strict=True))
 
-    def release(self, taken: Iterator[int], size: int) -> None:
-        self._pages.release(map(self.reserved.pop, taken), size)  # all of it in C
+    def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
+        return self._pages.release(map(self.reserved.pop, taken), size)  # all of it in C
 
 
 @contextmanager
 def ledger() -> Iterator[Book]:
-    """Every reservation is entered in a book, which must be empty in the end; so must the package's own lists."""
+    """Every reservation is entered in a book, empty in the end; the package's own lists have nothing new."""
     before = _pages.system_pages
+    known = [list(records) for _, records in RECORDS]
     book = Book(before)
     _pages.system_pages = book
     try:
@@ -99,8 +109,9 @@ def ledger() -> Iterator[Book]:
                 records.clear()
             return
         assert not book.reserved, f"{len(book.reserved)} reservations were not given back"
-        for name, records in RECORDS:
-            assert not records, f"{name} is not empty: {records}"
+        for (name, records), old in zip(RECORDS, known, strict=True):
+            left = [record for record in records if record not in old]
+            assert not left, f"{name} has {left} left"
     finally:
         _pages.system_pages = before
 
@@ -117,7 +128,6 @@ def settle() -> None:
         again.alloc(1)
     del again
     collect()
-    _exporter.rescue()  # what comes by itself with one of the next regions
 
 
 _BREAKS = ("CALL", "RESUME", "JUMP_BACKWARD", "SEND", "YIELD", "LOAD_ATTR_PROPERTY")

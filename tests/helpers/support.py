@@ -9,10 +9,11 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scopedbump import CommitError, ReserveError
+from scopedbump import CommitError, Region, ReserveError
 from scopedbump._pages import system_pages
 
 MAPS = Path("/proc/self/maps")
@@ -47,6 +48,11 @@ def mapped(address: int) -> bool:
         if start <= address < stop:
             return True
     return False
+
+
+def next_address(region: Region) -> int:
+    """Where the next byte of an open region lies."""
+    return region.address(region.alloc(0))
 
 
 def run_script(code: str, *arguments: str, timeout: float = 60) -> str:
@@ -90,9 +96,13 @@ class FaultyPages:
     def __init__(self, refuse: int = -1) -> None:
         self.page_size = system_pages.page_size
         self.granularity = system_pages.granularity
+        self.huge_size = 0
         self.refuse = refuse
         self.calls: list[str] = []
         self.reserved: dict[int, int] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(system_pages, name)  # what can't be refused
 
     def _refuses(self, call: str) -> bool:
         self.calls.append(call)
@@ -114,9 +124,14 @@ class FaultyPages:
             raise CommitError("refused by the test", errno=12)
         system_pages.decommit(address, size)
 
-    def release(self, taken: Iterator[int], size: int) -> None:
+    def discard(self, address: int, size: int) -> None:
+        if not self._refuses("discard"):  # where it is refused nothing happens
+            system_pages.discard(address, size)
+
+    def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
         for address in taken:
-            if self._refuses("release"):
-                raise ReserveError(12, "refused by the test")
-            system_pages.release(iter((address,)), size)
-            del self.reserved[address]
+            refused = self._refuses("release")
+            if not refused:
+                refused = any(system_pages.release(iter((address,)), size))
+                del self.reserved[address]
+            yield refused

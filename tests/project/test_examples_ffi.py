@@ -46,4 +46,6 @@ def test_system_libraries_are_called_with_arguments_in_a_region() -> None:
 
 def test_a_library_that_takes_an_allocator_serves_all_callers() -> None:
     """The same results from a region, from scopes and from the heap."""
-    assert "the same from a region, from scopes and from the heap" in run("typed_library.py")
+    said = run("typed_library.py")
+    assert "the same from a region, from scopes and from the heap" in said
+    assert "objects of C, the same for all callers: [b'one', b'two'], b'a body', b'a body'" in said

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import os
+import shutil
 import subprocess
 import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +23,7 @@ PUBLIC = {
     "FFI",
     "Allocator",
     "CData",
+    "CallbackRefusedError",
     "CffiAllocator",
     "CommitError",
     "CtypesAllocator",
@@ -33,10 +40,117 @@ PUBLIC = {
     "RegionPool",
     "ReserveError",
     "ScopedBumpError",
+    "TypedAllocator",
     "bump_region",
     "current_region",
     "heap",
 }
+
+METHODS = {
+    "Region": {
+        "address",
+        "alloc",
+        "array",
+        "as_current",
+        "available",
+        "cffi",
+        "close",
+        "closed",
+        "committed",
+        "copy",
+        "ctypes",
+        "free",
+        "name",
+        "numpy",
+        "peak",
+        "released",
+        "reset",
+        "scope",
+        "size",
+        "slab",
+        "used",
+    },
+    "RegionPool": {"close", "closed", "name", "region", "size", "stats"},
+    "PoolStats": {"committed", "count", "escaped", "hits", "idle", "index", "leases", "misses", "out", "peak"},
+    "Allocator": {"alloc"},
+    "HeapAllocator": {"alloc", "cffi", "ctypes"},
+    "CffiAllocator": {"ffi", "new", "pointer", "slab", "string", "strings"},
+    "CtypesAllocator": {"array", "new", "pointer", "slab", "string", "strings"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_the_public_methods_are_these(name: str) -> None:
+    """What `dir` shows of a class without an underscore is the pinned list; new names are added knowingly."""
+    assert {found for found in dir(getattr(scopedbump, name)) if not found.startswith("_")} == METHODS[name]
+
+
+def signatures(thing: object) -> Iterator[Callable[..., object]]:
+    """The public functions that a public name stands for, with `__init__` and the like."""
+    if inspect.isfunction(thing):
+        yield thing
+    elif inspect.isclass(thing):
+        for name, member in vars(thing).items():
+            function = member.fget if isinstance(member, property) else member
+            if inspect.isfunction(function) and (not name.startswith("_") or name.endswith("__")):
+                yield function
+
+
+@pytest.mark.parametrize("module", ["scopedbump", "scopedbump.asgi", "scopedbump.wsgi"])
+def test_annotations_resolve(module: str) -> None:
+    """`typing.get_type_hints` finds what every public signature names, as tools that work at run time do."""
+    names = [*PUBLIC, "NumpyAllocator", "NumpyHandler"] if module == "scopedbump" else ["ScratchMiddleware"]
+    if importlib.util.find_spec("numpy") is None:
+        names = [name for name in names if not name.startswith("Numpy")]
+    if not _atomic.atomic and "NumpyHandler" in names:
+        names.remove("NumpyHandler")
+    count = 0
+    for name in names:
+        for function in signatures(getattr(importlib.import_module(module), name)):
+            if function.__module__ is not None and function.__module__.startswith("scopedbump"):
+                hints = typing.get_type_hints(function)
+                assert set(hints) <= {*inspect.signature(function).parameters, "return"}
+                count += bool(hints)
+    assert count >= (60 if module == "scopedbump" else 2)
+
+
+def test_it_works_as_a_part_of_another_package(tmp_path: Path) -> None:
+    """A copy under another name works, imports nothing under its own, and its commands run: all names are relative."""
+    shutil.copytree(
+        Path(scopedbump.__file__).parent, tmp_path / "app" / "parts" / "memory", ignore=shutil.ignore_patterns("*.pyc")
+    )
+    script = """
+import importlib, pathlib, sys, warnings
+from app.parts.memory import RegionPool, bump_region, current_region
+
+package = pathlib.Path(sys.modules["app.parts.memory"].__file__).parent
+for file in sorted(package.rglob("*.py")):
+    name = ".".join(file.relative_to(package.parents[2]).with_suffix("").parts).removesuffix(".__init__")
+    system = "posix" if sys.platform == "win32" else "windows"
+    try:
+        if not name.endswith(("." + system, ".__main__")):
+            importlib.import_module(name)
+    except ImportError as error:
+        assert error.name in ("cffi", "numpy", "resource"), error
+with bump_region(1 << 20) as a, a.as_current():
+    current_region().alloc(8)
+    assert a.ctypes.string("text").value == b"text"
+with RegionPool(1 << 20) as pool, pool.region() as a:
+    a.alloc(8)
+assert not [name for name in sys.modules if name.partition(".")[0] == "scopedbump"], "another copy was imported"
+print("done")
+"""
+    for arguments in (["-c", script], ["-m", "app.parts.memory", "info"]):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        )
+        assert done.returncode == 0, done.stderr
+        assert "done" in done.stdout or "scopedbump" in done.stdout
 
 
 def test_the_public_names_are_these() -> None:

@@ -7,7 +7,7 @@ from typing import Any, assert_type
 
 import _cffi_backend
 
-from scopedbump import FFI, CData, CffiAllocator, Region
+from scopedbump import FFI, CData, CffiAllocator, Region, RegionPool, TypedAllocator, heap
 
 generated = _cffi_backend.FFI()
 
@@ -26,6 +26,23 @@ class Own:
 
 def untyped() -> Any:
     """What `ffi` is to a checker that has no stubs of cffi."""
+
+
+def library(memory: TypedAllocator) -> CData:
+    assert_type(memory.cffi(generated), CffiAllocator)
+    assert_type(memory.cffi(untyped()).string("text"), CData)
+    return memory.cffi(generated).new("point *")
+
+
+def all_callers(a: Region, pool: RegionPool) -> None:
+    assert_type(library(a), CData)
+    assert_type(library(heap), CData)
+    with a.scope() as scope, pool.region() as lease:
+        library(scope)
+        library(lease)
+    assert_type(heap.cffi(generated), CffiAllocator)
+    library(a.cffi(generated))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    heap.cffi(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def right(a: Region) -> None:

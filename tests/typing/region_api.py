@@ -30,6 +30,10 @@ def right() -> None:
         assert_type(b.alloc(3, 64, zero=False), memoryview)
         assert_type(a.copy(b"abc"), memoryview)
         assert_type(a.copy(a.alloc(3), 4), memoryview)
+        assert_type(a.array("d", 8), memoryview[float])
+        assert_type(a.array("f", [1, 2.5]), memoryview[float])
+        assert_type(a.array("i", range(3)), memoryview[int])
+        assert_type(a.array("B", b"abc"), memoryview[int])
         assert_type(a.slab(64), Iterator[memoryview])
         assert_type((a.size, a.used, a.available, a.committed, a.peak), tuple[int, int, int, int, int])
         assert_type((a.name, a.closed, a.released), tuple[str, bool, bool])
@@ -71,6 +75,9 @@ def wrong(a: Region, pool: RegionPool) -> None:
     a.alloc("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     a.alloc(3, 16, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     a.copy("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    a.array("x", 3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    a.array("i", [1.5])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    a.array("i", values=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     a.slab("64")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     a.size = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     a.other = 3  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]

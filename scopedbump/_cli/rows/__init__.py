@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module
 
-from scopedbump._cli.measure import Row, Sides
+from ..measure import Row, Sides
 
 ROWS: list[Row] = []
 """In the order of the table."""

@@ -9,9 +9,9 @@ from collections.abc import Generator
 from contextlib import ExitStack
 from itertools import count
 
-from scopedbump import Region, bump_region
-from scopedbump._cli.measure import Loop, Sides, loop
-from scopedbump._cli.rows import row
+from ... import Region, bump_region
+from ..measure import Loop, Sides, loop
+from . import row
 
 
 class _Floor:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from scopedbump import bump_region
-from scopedbump._cli.measure import Loop, Sides, loop
-from scopedbump._cli.rows import row
+from ... import bump_region
+from ..measure import Loop, Sides, loop
+from . import row
 
 _MIB = 1 << 20
 
@@ -20,7 +20,7 @@ def _bytearray(size: int, data: bytes) -> Loop:
 
 
 def _one(size: int, arguments: str = "") -> Generator[Sides]:
-    from scopedbump import RegionPool
+    from ... import RegionPool
 
     data = b"x" * size
     with RegionPool() as pool:
@@ -30,7 +30,7 @@ def _one(size: int, arguments: str = "") -> Generator[Sides]:
 
 
 def _two(size: int) -> Generator[Sides]:
-    from scopedbump import RegionPool
+    from ... import RegionPool
 
     data = b"x" * size
 

@@ -6,9 +6,9 @@ import ctypes
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from scopedbump import bump_region
-from scopedbump._cli.measure import Sides, UnavailableError, loop
-from scopedbump._cli.rows import row
+from ... import bump_region
+from ..measure import Sides, UnavailableError, loop
+from . import row
 
 if TYPE_CHECKING:
     from cffi import FFI

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Generator
 from tempfile import TemporaryDirectory
 
-from scopedbump._cli.measure import Loop, Sides
-from scopedbump._cli.rows import row
+from ..measure import Loop, Sides
+from . import row
 
 # time is built in; nothing else may be there before the clock starts.
 _CODE = "import time; start = time.perf_counter(); import {0}; print(time.perf_counter() - start)"

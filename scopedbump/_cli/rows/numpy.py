@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from scopedbump import _atomic, bump_region
-from scopedbump._cli import text
-from scopedbump._cli.measure import Sides, UnavailableError, loop
-from scopedbump._cli.rows import row
+from ... import _atomic, bump_region
+from .. import text
+from ..measure import Sides, UnavailableError, loop
+from . import row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ def _temporaries(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.f
 def _handled(size: int, times: int = 1) -> Generator[Sides]:
     import numpy as np
 
-    from scopedbump import RegionPool
+    from ... import RegionPool
 
     if not _atomic.atomic:
         raise UnavailableError("NumPy's allocator can be a region only on CPython with a GIL")
@@ -89,7 +89,7 @@ def empty() -> Generator[Sides]:
 def zeros() -> Generator[Sides]:
     import numpy as np
 
-    from scopedbump import RegionPool
+    from ... import RegionPool
 
     names: dict[str, Any] = {"shape": 1 << 17}
     with RegionPool() as pool:

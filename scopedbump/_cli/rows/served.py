@@ -11,9 +11,9 @@ from collections.abc import Generator
 from contextlib import ExitStack
 from importlib import import_module
 
-from scopedbump._cli import text
-from scopedbump._cli.measure import Figures, Sides, UnavailableError
-from scopedbump._cli.rows import row
+from .. import text
+from ..measure import Figures, Sides, UnavailableError
+from . import row
 
 _CLIENTS = 8
 _PATIENCE = 30
@@ -24,7 +24,7 @@ class _Server:
 
     def __init__(self, way: str, path: str, stack: ExitStack) -> None:
         self._request = f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-        command = [sys.executable, "-m", "scopedbump._cli.service", way]
+        command = [sys.executable, "-m", f"{text.__package__}.service", way]
         child = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
         stack.callback(child.kill)
         assert child.stdout is not None

@@ -11,9 +11,9 @@ from typing import Self
 
 import _cffi_backend
 
-from scopedbump import DEFAULT_SIZE, bump_region
-from scopedbump._cli.measure import Loop, Sides, loop
-from scopedbump._cli.rows import row
+from ... import DEFAULT_SIZE, bump_region
+from ..measure import Loop, Sides, loop
+from . import row
 
 
 def _mapping() -> Loop:
@@ -74,7 +74,7 @@ _anchor = _ffi.from_buffer("char[]", _memory)
 
 @row("lease from a pool, alloc 64 B, touch, give back", "mmap.mmap(-1, 1 << 20), touch, close", 0.2)
 def pooled() -> Generator[Sides]:
-    from scopedbump import RegionPool
+    from ... import RegionPool
 
     with RegionPool() as pool:
         ours = loop("with pool.region() as a: a.alloc(64)[0] = 1", pool=pool)
@@ -85,7 +85,7 @@ def pooled() -> Generator[Sides]:
 
 @row("lease from a pool, alloc 64 B, touch, give back", "memoryview(bytearray(64)), touch")
 def pooled_against_bytearray() -> Generator[Sides]:
-    from scopedbump import RegionPool
+    from ... import RegionPool
 
     with RegionPool() as pool:
         ours = loop("with pool.region() as a: a.alloc(64)[0] = 1", pool=pool)

@@ -28,7 +28,10 @@ simple: st.SearchStrategy[Any] = st.sampled_from(INTEGERS + OTHERS)
 
 @st.composite
 def structs(draw: st.DrawFn, inner: st.SearchStrategy[Any]) -> Any:
-    """A struct or union: packed or not, with bit fields, swapped bytes, a base class, anonymous members."""
+    """A struct or union: packed or not, with bit fields, swapped bytes, a base class, anonymous members.
+
+    No bit fields in unions: ctypes itself crashes now and then where their types differ.
+    """
     base: Any = draw(st.sampled_from([ctypes.Structure, ctypes.Structure, ctypes.Union, ctypes.BigEndianStructure]))
     swapped = base is ctypes.BigEndianStructure
     namespace: dict[str, Any] = {}
@@ -38,7 +41,7 @@ def structs(draw: st.DrawFn, inner: st.SearchStrategy[Any]) -> Any:
     fields: list[Any] = []
     for number in range(draw(st.integers(1, 4))):
         kind = draw(st.sampled_from(INTEGERS[:-1]) if swapped else inner)
-        bits = draw(st.integers(0, 3)) == 0 and kind in INTEGERS[:-1] and not swapped
+        bits = draw(st.integers(0, 3)) == 0 and kind in INTEGERS[:-1] and base is ctypes.Structure
         name = f"f{number}"
         fields.append((name, kind, draw(st.integers(1, 8 * ctypes.sizeof(kind)))) if bits else (name, kind))
     if not swapped and draw(st.integers(0, 3)) == 0:
@@ -136,7 +139,7 @@ def agree(a: Region, kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     assert got == expected
     if len(got) == 2:
         assert a.used == used
-    if a._root is not None:
+    if not a.closed:
         a._check()
 
 

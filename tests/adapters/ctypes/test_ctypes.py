@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from ctypes import POINTER, Array, Structure, Union, c_char, c_char_p, c_double, c_int, c_void_p, c_wchar, c_wchar_p
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -57,11 +57,6 @@ Unary = ctypes.CFUNCTYPE(c_int, c_int)
 
 def double(number: int) -> int:
     return 2 * number
-
-
-def address(region: Region) -> int:
-    """The absolute address of the region's first byte."""
-    return region._reservation.address + region._offset
 
 
 def lies_in(item: Any, region: Region) -> bool:
@@ -210,29 +205,6 @@ def test_what_does_not_lie_in_the_region_is_refused_as_ctypes_refuses_it() -> No
         assert "Point instance" in str(error)
 
 
-class Picky(Structure):
-    _fields_ = [("x", c_int)]
-    kept: ClassVar[list[Picky]] = []
-
-    def __init__(self, x: int) -> None:
-        super().__init__(x)
-        Picky.kept.append(self)
-        if x < 0:
-            raise ValueError(x)
-
-
-def test_an_init_of_ones_own_runs_and_what_it_keeps_is_never_handed_out_again() -> None:
-    """`__init__` is called as usual; when it raises and has kept the object, the bytes stay the object's."""
-    with bump_region() as a:
-        assert a.ctypes.new(Picky, 5).x == 5
-        with pytest.raises(ValueError, match="-3"):
-            a.ctypes.new(Picky, -3)
-        a.alloc(64)[:] = b"\xff" * 64
-        assert [picky.x for picky in Picky.kept] == [5, -3]
-        a._check()
-    Picky.kept.clear()
-
-
 BAD_NEW: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (Point, (1, 2, 3), {}),
     (Point, ("x",), {}),
@@ -246,6 +218,7 @@ BAD_NEW: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (Config, (), {"first": 3}),
     (POINTER(Point), (c_int(),), {}),
     (Unary, (3,), {}),
+    (Unary, ("no callable",), {}),
     (Structure, (), {}),
 ]
 
@@ -373,7 +346,7 @@ def test_a_pointer_wants_a_writable_view_of_its_own_region() -> None:
             (view[::2], c_int, TypeError),
             (revoked, c_int, ValueError),
             (view[:3], c_int, ValueError),
-            (view[:0], c_char, ValueError),
+            (other.alloc(0), c_char, ValueError),
             (3, c_int, TypeError),
         ):
             error = refused(a, a.ctypes.pointer, bad, kind)
@@ -492,7 +465,7 @@ def test_a_region_serves_what_fits_after_it_was_full() -> None:
         a.ctypes.new(c_char)
         with pytest.raises(RegionFullError) as caught:
             a.ctypes.array(c_double, 13)
-        assert (caught.value.requested, caught.value.align, caught.value.available) == (104, 8, 99)
+        assert (caught.value.requested, caught.value.align, caught.value.available) == (104, 8, 92)
         assert a.used == 1
         assert len(a.ctypes.array(c_double, 11)) == 11
 
@@ -503,7 +476,7 @@ def test_a_pool_sees_escapes_of_ctypes() -> None:
         with pool.region() as a:
             escape = a.ctypes.new(Point, 1, 2)
         with pool.region() as b:
-            assert address(b) != address(a)
+            assert ctypes.addressof(b.ctypes.new(Point)) != ctypes.addressof(escape)
         assert escape.y == 2
         del escape
         collect()

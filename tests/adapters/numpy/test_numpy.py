@@ -162,6 +162,57 @@ def test_copy_takes_what_numpy_makes_arrays_of() -> None:
             a.numpy.copy([1], "x")  # type: ignore[call-overload]  # what is tested
 
 
+@pytest.mark.parametrize(
+    "order", [None, "K", "k", "A", "a", "C", "c", "F", "f", b"C", b"k", "X", "", "CC", 3, b"X", ["C"]]
+)
+def test_copy_takes_every_order_that_numpy_takes(order: Any) -> None:
+    """The layout is NumPy's for each way to say an order, and so is the error for what is none."""
+
+    def told(copy: Any, source: Any) -> Any:
+        try:
+            made = copy(source, order=order)
+        except (TypeError, ValueError) as error:
+            return type(error), str(error)
+        return made.strides, made.tolist()
+
+    plain = np.arange(24.0).reshape(2, 3, 4)
+    with bump_region(1 << 20) as a:
+        for source in (plain, np.asfortranarray(plain), plain.transpose(1, 0, 2), plain[:, ::-1]):
+            assert told(a.numpy.copy, source) == told(np.copy, source)
+
+
+def test_the_fast_way_to_small_arrays_is_no_other_way() -> None:
+    """Whatever names the dtype, a small array of one dimension is as NumPy makes it, and pins."""
+    with bump_region(1 << 20) as a:
+        for dtype in (None, float, int, bool, complex, np.int16, np.uint8, "f4", np.dtype(">i2"), np.float16, "S3"):
+            for shape in (0, 1, 8, 512, 513, True, np.int64(3)):
+                try:
+                    numpys = np.empty(shape, dtype)
+                except TypeError:
+                    with pytest.raises(TypeError):
+                        a.numpy.empty(shape, dtype)
+                    continue
+                mine = a.numpy.empty(shape, dtype)
+                assert mine.dtype == numpys.dtype and mine.shape == numpys.shape and mine.flags.writeable
+                assert mine.ctypes.data % 64 == 0 and mine.base is not None and mine.base.nbytes == mine.nbytes
+        kept = a.numpy.empty(8)
+        kept[:] = 5
+        del mine
+    assert not a.released and (kept == 5).all()
+    del kept
+    collect()
+    assert a.released
+
+
+def test_what_lies_below_an_array_can_not_be_released() -> None:
+    """Promise 4: nothing that `base` leads to has a `release` that would take the memory away."""
+    with bump_region(1 << 20) as a:
+        for array in (a.numpy.empty(8), a.numpy.zeros((3, 4)), a.numpy.copy(np.ones((2, 3)).T)):
+            below: Any = array
+            while (below := getattr(below, "base", None)) is not None:
+                assert not hasattr(below, "release")
+
+
 def test_base_shows_the_arrays_own_bytes_and_no_more() -> None:
     """What `base` gives can be read to its end: it is not the whole region, most of which is not there."""
     with bump_region() as a:
@@ -223,6 +274,28 @@ def test_without_numpy_the_attribute_names_the_command() -> None:
             else:
                 raise AssertionError
         """
+    )
+
+
+def test_an_import_error_of_numpy_names_its_cause(tmp_path: Any) -> None:
+    """An installed NumPy that can't be imported is not called missing."""
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("import a_library_that_is_missing")
+    run_script(
+        """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from scopedbump import bump_region
+        with bump_region() as a:
+            try:
+                a.numpy
+            except ImportError as error:
+                assert "a_library_that_is_missing" in str(error) and "pip install" not in str(error), error
+                assert error.name == "numpy" and error.__cause__ is not None
+            else:
+                raise AssertionError
+        """,
+        str(tmp_path),
     )
 
 

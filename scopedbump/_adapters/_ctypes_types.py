@@ -5,6 +5,10 @@ refer to. Types of one value that refers to something (c_char_p, py_object) have
 assignment throws the view out: their objects are made as the target of a pointer, which has a dict. Function pointers
 are made as the item of an array, where ctypes fills them. Types that are needed for this are made here: ctypes keeps
 what `POINTER(T)` makes, and with it T, for ever.
+
+Where a bare address is stored (in a `void *` or `char *`), `leading` makes a pointer that refers to the object it leads
+to. ctypes then keeps it as it keeps anything that is assigned: in the dict of the object that the field is in, until
+another object is assigned there, or that object goes.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import ctypes
 import reprlib
 import struct
 from collections.abc import Iterable, Iterator
-from ctypes import CFUNCTYPE, Array, Structure, Union, _Pointer, addressof, c_char
-from functools import lru_cache, partial
+from ctypes import CFUNCTYPE, Array, Structure, Union, _Pointer, c_char
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from .._atomic import cpython
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +39,8 @@ ANY_POINTER: Any = _Pointer
 ARRAY: Any = Array
 STRUCT: Any = (Structure, Union)
 TUPLE: Any = tuple
-OWN_INITS = [base.__init__ for base in (*STRUCT, ARRAY, ANY_POINTER, SIMPLE)]
-_REFERS = "zZOX"  # the codes of c_char_p, c_wchar_p, py_object, BSTR
+OWN_INITS = frozenset(base.__init__ for base in (*STRUCT, ARRAY, ANY_POINTER, SIMPLE, FUNCTION))
+_REFERS = "zZOXP"  # the codes of c_char_p, c_wchar_p, py_object, BSTR, c_void_p
 
 
 def fields_of(ctype: Any) -> Iterator[tuple[str, Any]]:
@@ -59,6 +65,8 @@ def layout(ctype: type[_CData]) -> tuple[int, int]:
     """Size and alignment in bytes, of what must be a ctypes type."""
     if not (isinstance(ctype, type) and issubclass(ctype, CTYPE)):
         raise TypeError(f"a ctypes type is needed, not {reprlib.repr(ctype)}")
+    if issubclass(ctype, ANY_POINTER) and not isinstance(getattr(ctype, "_type_", None), type):
+        raise TypeError(f"{ctype.__name__} does not say what it points to: it has no _type_")
     return ctypes.sizeof(ctype), ctypes.alignment(ctype) or 1  # 0 for a struct whose fields are not known yet
 
 
@@ -75,7 +83,12 @@ def array_type(ctype: type[T], length: int) -> type[Array[T]]:
     return made
 
 
-char_array = lru_cache(maxsize=128)(partial(array_type, c_char))
+@lru_cache(maxsize=128)
+def array_maker(ctype: type[T], length: int) -> Callable[[memoryview, int], Array[T]]:
+    """`at` for the arrays of a type and length that are made again and again."""
+    untyped: Any = array_type(ctype, length)
+    made: Callable[[memoryview, int], Array[T]] = untyped.from_buffer
+    return made
 
 
 def _new_pointer_type(ctype: type[_CData]) -> Any:
@@ -91,56 +104,92 @@ def refers(ctype: type[_CData]) -> bool:
     return issubclass(ctype, SIMPLE) and getattr(ctype, "_type_", "") in _REFERS
 
 
-def place(ctype: type[T], root: memoryview, start: int) -> T:
-    """The object at root[start], whatever is assigned to it later."""
+def place(ctype: type[T], view: memoryview, start: int) -> T:
+    """The object at view[start], whatever is assigned to it later."""
     if issubclass(ctype, FUNCTION):
-        return place_function(ctype, root, start, None)
-    made = at(ctype, root, start)
+        return place_function(ctype, None, view, start)
+    made = at(ctype, view, start)
     if refers(ctype):
         made = pointer_type(ctype)(made).contents
     return made
 
 
-def place_function(ctype: type[T], root: memoryview, start: int, value: T | None) -> T:
-    holder = at(array_type(ctype, 1), root, start)
+def function_from(ctype: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    """A function pointer as ctypes makes it, to be copied."""
+    made: T = FUNCTION.__new__(ctype, *args, **kwargs)
+    if not cpython:  # there it is filled by its `__init__`
+        FUNCTION.__init__(made, *args, **kwargs)
+    if len(args) > 1 and args[1] is not None:
+        raise NotImplementedError(
+            f"{ctype.__name__}: ctypes keeps paramflags ({args[1]!r}) beside the memory of a function pointer, and "
+            "can't put them on one that lies somewhere else: call the type itself"
+        )
+    return made
+
+
+def place_function(ctype: type[T], value: T | None, view: memoryview, start: int) -> T:
+    """A function pointer at view[start], a copy of the value."""
+    holder = at(array_type(ctype, 1), view, start)
     if value is not None:
         holder[0] = value
     made: T = holder[0]
     return made
 
 
-def carve_items(ctype: type[T]) -> Callable[[memoryview, range], list[T]]:
-    """Makes a chunk of objects as items behind one pointer, in C."""
+class _Address(bytearray):
+    """An address, and the object that lies there."""
+
+    __slots__ = ("of",)
+    of: object
+
+
+def leading(ctype: type[T], address: int, of: object) -> T:
+    """A pointer of this type to an address, which refers to what lies there."""
+    stored = _Address(struct.pack("P", address))
+    stored.of = of
+    return at(ctype, stored)
+
+
+def also_keep(made: _CData, what: object) -> None:
+    """Let an object of a type that `refers` keep something, as long as it lives."""
+    pointer: Any = made
+    if cpython:
+        pointer._b_base_._objects["leads to"] = what
+    else:
+        pointer._objects = pointer._b_base_, what
+
+
+def batch_items(ctype: type[T]) -> Callable[[memoryview, int, range], list[T]]:
+    """Makes a batch of objects as items behind one pointer, in C."""
     pointer = pointer_type(ctype)
 
-    def carve(root: memoryview, starts: range) -> list[T]:
-        chunk: list[T] = pointer(at(ctype, root, starts.start))[: len(starts)]
-        return chunk
+    def make(view: memoryview, address: int, starts: range) -> list[T]:
+        batch: list[T] = pointer(at(ctype, view, starts.start))[: len(starts)]
+        return batch
 
-    return carve
+    return make
 
 
-def carve_values(ctype: type[T]) -> Callable[[memoryview, range], list[T]]:
+def batch_values(ctype: type[T]) -> Callable[[memoryview, int, range], list[T]]:
     """The same for types whose items are plain values: as the targets of pointers that lie behind a pointer."""
     pointer = pointer_type(ctype)
     pointers = pointer_type(pointer)
 
-    def carve(root: memoryview, starts: range) -> list[T]:
-        base = addressof(c_char.from_buffer(root))
-        addresses = range(base + starts.start, base + starts.stop, starts.step)
+    def make(view: memoryview, address: int, starts: range) -> list[T]:
+        addresses = range(address + starts.start, address + starts.stop, starts.step)
         table = bytearray(struct.pack(f"{len(starts)}P", *addresses))
         behind = pointers(pointer.from_buffer(table))
-        behind._objects["root"] = root
+        behind._objects["view"] = view
         return [each.contents for each in behind[: len(starts)]]
 
-    return carve
+    return make
 
 
-def carve_singly(ctype: type[T]) -> Callable[[memoryview, range], list[T]]:
-    def carve(root: memoryview, starts: range) -> list[T]:
-        return [place(ctype, root, start) for start in starts]
+def batch_singly(ctype: type[T]) -> Callable[[memoryview, int, range], list[T]]:
+    def make(view: memoryview, address: int, starts: range) -> list[T]:
+        return [place(ctype, view, start) for start in starts]
 
-    return carve
+    return make
 
 
 def is_value(ctype: type[_CData]) -> bool:

@@ -1,0 +1,564 @@
+"""Chunk: what a region bumps in. A cursor, a window of zeroed memory ahead of it, and the views handed out.
+
+A region has one chunk at a time: from its opening, or its last reset, to the next reset or its end. Whoever allocates
+holds the chunk in a local variable, and so sees one state, whatever happens to the region meanwhile. Cursors, and all
+other positions, count from the start of the reservation, in scopes too.
+
+    state      limit                 view        inner            how it is left
+    OPEN       0 or more; -1 where   memoryview  None             suspend -> SUSPENDED, stop -> RESETTING or ENDED
+               a bump needs a lock,
+               or nothing is zeroed
+    SUSPENDED  -1                    memoryview  the scope's      resume -> OPEN, stop -> ENDED
+    RESETTING  -1                    None        None             hand_over -> ENDED, stop -> ENDED
+    ENDED      -1                    None        until it ended   -
+
+The rules (numbers are those of the promises in the README):
+
+- What lies behind the cursor and before `limit` is committed and zero: the fast path needs one comparison to hand it
+  out. Committing, clearing, refusing and explaining are the slow path's (1, 2, 6, 8).
+- Bytes change hands, and states change, in critical sections only, and all of those are here (9).
+- Whoever works on memory between taking it and handing out a view of it holds `view` in a local variable. That pins:
+  a close or reset in another thread, a finalizer or a signal handler takes it for an escape, and what is being handed
+  out is neither unmapped nor used again (4). For that `view` is dropped, never released.
+- A scope's chunk is the rest of its parent's, over the same range. Its exporter keeps the parent's view, and so the
+  memory; the parent's chunk keeps the scope's, so how far the scope wrote is known even if the scope is lost (6, 11).
+- Where exceptions come between any two byte codes (PyPy), a critical section may end half way: its stores are in such
+  an order that it can be repeated, and that no byte is lost or taken for clean meanwhile (5, 6).
+- To end a chunk is to revoke and to let go. Each step may be repeated, in any thread, so an end that was interrupted is
+  brought to its end by whoever comes next, and the memory goes with the last that refers to it (3, 5).
+"""
+
+from __future__ import annotations
+
+from _weakref import ref
+from itertools import islice
+
+from . import _views
+from ._atomic import atomic, critical
+from ._errors import CommitError, RegionFullError
+from ._layout import ALIGN, WINDOW, place, round_up
+from ._lifetime import Exporter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
+
+    from ._atomic import Lock
+    from ._reservation import Reservation
+
+    class Tenure(Protocol):
+        """On what terms a region has its reservation: it is the region's own, or a pool's."""
+
+        def outlast(self, views: list[memoryview], exporter: Exporter | None) -> None:
+            """Revoked views are still referred to as objects: keep the memory for them where that is called for."""
+
+        def renew(self, reservation: Reservation) -> Chunk:
+            """A chunk on another reservation of the same kind, for a region whose own is left to what points in."""
+            ...
+
+        def end(self, chunk: Chunk, exporter: Exporter | None) -> ref[object] | None:
+            """The region is over; the exporter is given when nothing points in.
+
+            What to look at to see whether its memory is still there: None when it went back.
+            """
+
+    class Holder(Protocol):
+        """Whoever bumps in a chunk: a region."""
+
+        _chunk: Chunk
+
+
+OPEN, SUSPENDED, RESETTING, ENDED = range(4)
+
+_ZEROS = memoryview(bytes(WINDOW))
+
+
+class Ahead:
+    """Bytes that were taken ahead, for a block that grows. All but `spare` and `view` are positions.
+
+    Attributes:
+        committed: up to where they are committed, in whole pages.
+        edge: where the page begins in which they end.
+        found: up to where memory was committed when they were taken.
+        spare: how many of them are not in use.
+        start, stop: where they lie.
+        view: what they are part of.
+        written: up to where they may have been written.
+    """
+
+    __slots__ = ("committed", "edge", "found", "spare", "start", "stop", "view", "written")
+
+    committed: int
+    edge: int
+    found: int
+    spare: int
+    start: int
+    stop: int
+    view: memoryview
+    written: int
+
+
+class Chunk:
+    """What a region bumps in.
+
+    Attributes:
+        aheads: what was taken ahead. Where that is not committed, `reservation.committed` does not hold.
+        batches: what to call, at the end, so that objects made ahead let go of the memory, by the id of their maker.
+        cursor: where the next block starts.
+        escaped: after the end: whether something pointed in.
+        exporter: what all its views refer to; None after the end.
+        inner: the chunk of the scope that is open in it.
+        kept: after the end: a reference to what is dead when the memory went back; None when that was at once.
+        limit: up to where the fast path may go, or -1.
+        lock: the reservation's.
+        outer: of a scope's: the chunk that it is part of.
+        peak: the furthest that it was used, scopes included, less `spare`; up to date after a scope and at the end.
+        region: of a scope's: refers to the scope, and is dead when the scope was lost.
+        reservation: the numbers of the range.
+        spare: bytes before the cursor that writers took ahead and did not fill.
+        stale: after the end: the views to revoke.
+        start: where it begins.
+        state: see the table above.
+        tenure: on what terms the region has the reservation; None after the end.
+        view: the memoryview that all views are cut from.
+        views: what was handed out and not pruned, as `_views` keeps it.
+        zeroed: up to where memory behind the cursor is committed and zero.
+    """
+
+    __slots__ = (
+        "_prune_at",
+        "_prunes",
+        "aheads",
+        "batches",
+        "cursor",
+        "escaped",
+        "exporter",
+        "inner",
+        "kept",
+        "limit",
+        "lock",
+        "outer",
+        "peak",
+        "region",
+        "reservation",
+        "spare",
+        "stale",
+        "start",
+        "state",
+        "tenure",
+        "view",
+        "views",
+        "zeroed",
+    )
+
+    cursor: int
+    escaped: bool
+    limit: int
+    outer: Chunk | None
+    peak: int
+    region: ref[object]
+    reservation: Reservation
+    spare: int
+    start: int
+    state: int
+    zeroed: int
+
+    def __init__(
+        self,
+        reservation: Reservation,
+        exporter: Exporter,
+        tenure: Tenure,
+        start: int = 0,
+        outer: Chunk | None = None,
+        cursor: int = 0,
+    ) -> None:
+        self.reservation = reservation
+        self.lock: Lock | None = reservation.lock
+        self.exporter: Exporter | None = exporter
+        self.tenure: Tenure | None = tenure
+        self.outer = outer
+        self.start = start
+        self.cursor = self.zeroed = self.peak = cursor
+        self.limit = -1
+        self.aheads: list[Ahead] | None = None
+        self.spare = 0
+        self.state = OPEN
+        self.inner: Chunk | None = None
+        self.views: list[memoryview] = []
+        self.stale: list[memoryview] | None = None
+        self._prune_at = _views.PRUNE_AT
+        self._prunes = 0
+        self.batches: dict[int, Callable[[], None]] | None = None
+        self.escaped = False
+        self.kept: ref[object] | None = None
+        self.view: memoryview | None = exporter.view()
+
+    # -- taking
+
+    @critical
+    def bump(self, size: int, align: int) -> tuple[memoryview, int, int, int] | None:
+        """Move the cursor over `size` bytes that are committed; None when there are not so many, or it is not open.
+
+        Returns the view of it all, where the bytes start, where the cursor was, and up to where they were zeroed. An
+        empty block has an address that can be read: of a byte behind the cursor, or, when it is full, of some other.
+        """
+        view = self.view
+        if view is None or self.state:
+            return None
+        reservation = self.reservation
+        mark = self.cursor
+        zeroed = self.zeroed
+        start = (reservation.address + mark + align - 1 & -align) - reservation.address  # as `place`, without a call
+        stop = start + size
+        if not size:
+            if start >= reservation.size:
+                start = stop = (reservation.address + reservation.size - 1 & -align) - reservation.address
+            if start < 0 or start >= reservation.committed:
+                return None
+        elif stop > reservation.size or stop > reservation.committed:
+            return None
+        if mark < stop:
+            self.cursor = stop
+        if zeroed < stop:
+            self.zeroed = stop
+            if self.limit >= 0:
+                self.limit = stop
+        return view, start, mark, zeroed
+
+    def make_room(self, size: int, align: int, name: str) -> None:
+        """Commit what `bump` needs.
+
+        Raises:
+            RegionFullError: there is no room for it.
+            CommitError: the operating system refused.
+        """
+        view = self.view  # pins: nothing is committed where somebody else's memory is by now
+        reservation = self.reservation
+        start = place(reservation.address, self.cursor, align)
+        stop = start + (size or 1)
+        if stop > reservation.size:
+            del view  # a traceback must not pin
+            left = max(reservation.size - start, 0)
+            raise RegionFullError(size, align, left, reservation.size - self.start, name)
+        if view is not None:
+            reservation.commit(min(max(stop, self.cursor + WINDOW), reservation.size))
+
+    def clear(self, view: memoryview, start: int, stop: int) -> None:
+        """Zero what may have been written of view[start:stop], which is the caller's alone."""
+        stop = min(stop, self.reservation.dirty)
+        if start < stop <= start + WINDOW:
+            view[start:stop] = _ZEROS[: stop - start]
+        elif start < stop:
+            self.reservation.clear(start, stop)
+
+    def prepare(self) -> None:
+        """Zero the next window, as far as it is committed, and open the fast path, if nobody has done so meanwhile."""
+        view = self.view
+        reservation = self.reservation
+        zeroed = self.zeroed
+        dirty = reservation.dirty
+        target = self.cursor + WINDOW
+        if target > reservation.size:
+            target = reservation.size
+        if target > reservation.committed:
+            target = reservation.committed
+        if view is None or target <= zeroed:
+            return
+        end = dirty if dirty < target else target  # noqa: FURB136  # a call of min takes as long as all of this
+        if end > zeroed:  # made here: making anything is where a garbage collection may come in
+            self._open_window(view, zeroed, dirty, target, slice(zeroed, end), _ZEROS[: end - zeroed])
+        else:
+            self._open_window(view, zeroed, dirty, target, None, _ZEROS)
+
+    @critical
+    def _open_window(
+        self,
+        view: memoryview,
+        zeroed: int,
+        dirty: int,
+        target: int,
+        used: slice[int, int, None] | None,
+        zeros: memoryview,
+    ) -> None:
+        # Whoever else came this far may have handed out these bytes: then they must not be cleared again. A scope that
+        # came and went may have left `zeroed` where it was, but not the bytes behind it.
+        if self.view is view and self.state == OPEN and self.zeroed == zeroed and self.reservation.dirty == dirty:
+            if used is not None:
+                view[used] = zeros
+            self.zeroed = target
+            if atomic:
+                self.limit = target
+
+    def rewind(self, view: memoryview, mark: int, stop: int) -> None:
+        """Take back bytes that nothing points into: the cursor is at `mark` again, unless others allocated since."""
+        view[mark:stop] = bytes(stop - mark)  # what lies behind the cursor, and is zeroed, is zero
+        self._rewind(view, mark, stop)
+
+    @critical
+    def _rewind(self, view: memoryview, mark: int, stop: int) -> None:
+        if self.view is view and self.state == OPEN and self.cursor == stop:
+            self.cursor = mark
+
+    # -- blocks that grow
+
+    @critical
+    def bump_ahead(self, ahead: Ahead, size: int, align: int, page: int) -> bool:
+        """Move the cursor over `size` bytes of address space: whoever takes them commits what is used of them.
+
+        False when there are not so many, or it is not open. `aheads` holds it by then.
+        """
+        view = self.view
+        if view is None or self.state:
+            return False
+        reservation = self.reservation
+        start = (reservation.address + self.cursor + align - 1 & -align) - reservation.address
+        stop = start + size
+        if stop > reservation.size:
+            return False
+        edge = stop & -page
+        ahead.view = view
+        ahead.start = ahead.written = start
+        ahead.stop = stop
+        ahead.edge = edge
+        ahead.found = ahead.committed = reservation.committed
+        ahead.spare = size
+        if reservation.committed < edge:
+            reservation.committed = edge
+        self.spare += size
+        self.cursor = stop
+        if self.zeroed < stop:
+            self.zeroed = stop
+            if self.limit >= 0:
+                self.limit = stop
+        return True
+
+    @critical
+    def fill(self, ahead: Ahead, committed: int, size: int) -> None:
+        """So many bytes more of what was taken ahead are in use, and it is committed up to there."""
+        if ahead.committed < committed:
+            ahead.committed = committed
+        ahead.spare -= size
+        self.spare -= size
+
+    @critical
+    def settle(self, ahead: Ahead, end: int) -> bool:
+        """What was taken ahead ends at `end`: the cursor goes back there, if nothing lies behind. Whether it did."""
+        reservation = self.reservation
+        if reservation.dirty < ahead.written:
+            reservation.dirty = ahead.written
+        if self.view is not ahead.view or self.state != OPEN or self.cursor != ahead.stop:
+            return False
+        if ahead.found < ahead.edge:  # then what was not committed must not count as such any more
+            if reservation.committed != ahead.edge:
+                return False
+            reservation.committed = ahead.committed
+            ahead.found = ahead.edge
+        self.spare -= ahead.spare
+        self.cursor = self.zeroed = end
+        self.limit = -1
+        return True
+
+    # -- bytes that are handed out again
+
+    @critical
+    def take_back(self, view: memoryview, mark: int, stop: int) -> bool:
+        """The same for bytes that were written to: what lies behind the cursor counts as used. Whether it moved."""
+        if self.view is not view or self.state != OPEN or self.cursor != stop:
+            return False
+        if self.peak < stop - self.spare:
+            self.peak = stop - self.spare
+        if self.reservation.dirty < stop:
+            self.reservation.dirty = stop
+        self.cursor = self.zeroed = mark
+        if self.limit > mark:
+            self.limit = mark
+        return True
+
+    # -- views
+
+    def track(self, new: Iterable[memoryview]) -> None:
+        """Remember views, to revoke them."""
+        views = self.views
+        _views.track(views, new)
+        if len(views) >= self._prune_at:
+            self._prune(views, len(views))
+
+    def _prune(self, views: list[memoryview], count: int) -> None:
+        """Drop the dead ones among the first `count` views."""
+        prunes = self._prunes
+        alive = _views.alive(islice(views, count))
+        self._replace_pruned(views, prunes, slice(0, count), alive, max(_views.PRUNE_AT, 2 * len(alive)))
+
+    @critical
+    def _replace_pruned(
+        self, views: list[memoryview], prunes: int, pruned: slice[int, int, None], alive: list[memoryview], then: int
+    ) -> None:
+        # Unless another one was faster: views that came since then stand behind these. Not under a revocation, which
+        # goes along this list. Counted first: dropping a view may run the callback of a weak reference.
+        if self.views is views and self._prunes == prunes:
+            self._prunes = prunes + 1
+            self._prune_at = then
+            views[pruned] = alive
+
+    # -- a scope
+
+    def rest(self, cursor: int) -> Chunk | None:
+        """The chunk of a scope that begins behind `cursor`: all that is left. None when this one is not open."""
+        view = self.view
+        tenure = self.tenure
+        if view is None or tenure is None:
+            return None
+        reservation = self.reservation
+        start = round_up(cursor, ALIGN)
+        if start > reservation.size:
+            start = reservation.size
+        return Chunk(reservation, Exporter(reservation.address, reservation.size, view), tenure, start, self, start)
+
+    @critical
+    def suspend(self, inner: Chunk, cursor: int) -> bool:
+        """Allocate no more until the inner chunk ends: if this one is open, and the cursor where it was."""
+        if self.state == OPEN and self.cursor == cursor:
+            self.inner = inner
+            self.limit = -1
+            self.state = SUSPENDED
+            return True
+        return False
+
+    @critical
+    def resume(self, inner: Chunk, cursor: int) -> None:
+        """Go on after the scope whose chunk this was, not before `cursor`."""
+        if self.inner is inner:
+            if self.peak < inner.peak:
+                self.peak = inner.peak
+            if self.cursor < cursor:
+                self.cursor = cursor
+                self.spare += inner.spare
+            self.zeroed = self.cursor
+            if self.state == SUSPENDED:
+                self.state = OPEN
+            self.inner = None
+
+    # -- a reset, the end
+
+    @critical
+    def stop(self, state: int) -> bool:
+        """Hand out nothing more: for a reset when it is open, for good whatever it is. Whether this call did it."""
+        if state == RESETTING and self.state != OPEN:
+            return False
+        first = self.state != ENDED
+        if self.view is not None:  # this first: whatever comes next, it was written so far
+            if self.peak < self.cursor - self.spare:
+                self.peak = self.cursor - self.spare
+            if self.reservation.dirty < self.cursor:
+                self.reservation.dirty = self.cursor
+        self.state = state
+        self.limit = -1
+        if self.view is not None:
+            self.stale = self.views
+            self.views = _views.ended
+            self.view = None
+        return first
+
+    @critical
+    def hand_over(self, holder: Holder, new: Chunk) -> bool:
+        """The end of a reset: the region goes on with another chunk, unless somebody has closed it meanwhile."""
+        if self.state != RESETTING:
+            return False
+        if self.outer is not None:
+            self.outer.inner = new
+        holder._chunk = new
+        self.state = ENDED
+        self.exporter = self.tenure = None  # the new one's by now: who still refers to this one keeps no memory
+        return True
+
+    def at_end(self, key: int, let_go: Callable[[], None]) -> None:
+        """Call `let_go` at the end, unless `key` is taken out of `batches` before; at once when it has ended."""
+        if self.batches is None:
+            self._begin_batches({})
+        batches = self.batches
+        assert batches is not None
+        batches[key] = let_go
+        if self.state >= RESETTING and batches.pop(key, None) is not None:
+            let_go()
+
+    @critical
+    def _begin_batches(self, none: dict[int, Callable[[], None]]) -> None:
+        if self.batches is None:
+            self.batches = none
+
+    def revoke(self) -> None:
+        """Release every view that was handed out; those from which something was made pin. May be repeated."""
+        while self.batches:
+            try:
+                let_go = self.batches.popitem()[1]
+            except KeyError:  # another thread was faster
+                break
+            let_go()
+        stale = self.stale
+        tenure = self.tenure
+        if stale:
+            _views.revoke(stale)
+            if tenure is not None:
+                tenure.outlast(stale, self.exporter)
+        self.stale = None
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Where memory below `reservation.committed` is not committed: positions (start, stop), in order."""
+        aheads = [ahead for ahead in self.aheads or () if ahead.found < ahead.edge]
+        return sorted((ahead.committed, ahead.edge) for ahead in aheads if ahead.committed < ahead.edge)
+
+    def close_gaps(self) -> bool:
+        """Give back all from the first gap on, so that `reservation.committed` holds again. False when refused."""
+        for start, _ in self.gaps():
+            try:
+                self.reservation.trim(start)
+            except CommitError:
+                return False
+            self.aheads = None
+            break
+        return True
+
+    def erase(self, exporter: Exporter) -> None:
+        """Zero what was used. The view pins meanwhile: nobody else takes the memory for free."""
+        view = exporter.view()
+        at = self.start
+        for start, stop in self.gaps():
+            self.clear(view, at, start)
+            at = stop
+        self.clear(view, at, min(self.cursor, self.reservation.committed))
+
+    def let_go(self, wipe: bool) -> None:
+        """After the stop: end the scopes inside, revoke, and let go of the memory. May be repeated."""
+        if self.inner is not None:
+            self._end_scopes(wipe)
+        self.revoke()
+        exporter = self.exporter
+        if exporter is not None:
+            if exporter.pinned():
+                self.escaped = True
+                self.kept = ref(exporter.anchor)
+                self.exporter = exporter = None  # the memory goes with the last that points in
+            elif wipe:
+                self.erase(exporter)
+        tenure, self.tenure = self.tenure, None
+        self.exporter = None
+        if self.outer is not None:
+            self._give_back_to(self.outer)
+        elif tenure is not None:
+            self.kept = tenure.end(self, exporter)
+
+    def _give_back_to(self, outer: Chunk) -> None:
+        if not self.escaped and (self.aheads is None or self.close_gaps()):
+            outer.resume(self, 0)
+            return
+        if self.aheads is not None:
+            outer.aheads = [*(outer.aheads or ()), *self.aheads]
+        outer.resume(self, self.cursor)
+
+    def _end_scopes(self, wipe: bool) -> None:
+        while (innermost := self.inner) is not None:
+            while (inner := innermost.inner) is not None:
+                innermost = inner
+            innermost.stop(ENDED)
+            innermost.let_go(wipe)

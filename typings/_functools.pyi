@@ -1,0 +1,3 @@
+# typeshed has no stub of this C module: functools itself takes longer to import than all of scopedbump.
+
+from functools import partial as partial
