@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from scopedbump import Region, RegionPool
+from scopedbump import Region, RegionFullError, RegionPool
 from scopedbump.asgi import ScratchMiddleware
 
 READING = struct.Struct("<Id")  # sensor, value
@@ -39,24 +39,21 @@ pool = RegionPool(size=4 * LIMIT, max_idle=8, retain=4 << 20, name="upload")
 
 
 async def unpack(packed: AsyncIterator[bytes], scratch: Region) -> memoryview:
-    """Unpack a stream of gzip into one block of scratch memory. Only what is written of it costs RAM."""
-    room = scratch.alloc(LIMIT, zero=False)
-    filled = 0
+    """Unpack a stream of gzip into one block of scratch memory, which grows as it comes."""
+    unpacked = scratch.writer(LIMIT)
     gzip = zlib.decompressobj(wbits=31)
     try:
         async for chunk in packed:
             while chunk:
-                if filled == LIMIT:
-                    raise HTTPException(413, f"more than {LIMIT} bytes when unpacked")
-                part = gzip.decompress(chunk, min(LIMIT - filled, 1 << 16))
-                room[filled : filled + len(part)] = part
-                filled += len(part)
+                unpacked.write(gzip.decompress(chunk, 1 << 16))
                 chunk = gzip.unconsumed_tail  # noqa: PLW2901  # what is left of this chunk
+    except RegionFullError:
+        raise HTTPException(413, f"more than {LIMIT} bytes when unpacked") from None
     except zlib.error as error:
         raise HTTPException(400, f"not gzip: {error}") from None
-    if not gzip.eof or filled % READING.size:
+    if not gzip.eof or unpacked.tell() % READING.size:
         raise HTTPException(400, "the upload ends within a record")
-    return room[:filled]
+    return unpacked.finish()
 
 
 def totals(readings: memoryview, scratch: Region) -> dict[int, memoryview]:

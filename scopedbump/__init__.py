@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     from ._errors import EscapeError as EscapeError
     from ._errors import EscapeWarning as EscapeWarning
     from ._errors import NoRegionError as NoRegionError
+    from ._errors import PoolFullError as PoolFullError
     from ._errors import RegionBusyError as RegionBusyError
     from ._errors import RegionClosedError as RegionClosedError
     from ._errors import RegionFullError as RegionFullError
     from ._errors import ReserveError as ReserveError
     from ._errors import ScopedBumpError as ScopedBumpError
+    from ._pool import OpenRegion as OpenRegion
     from ._pool import PoolStats as PoolStats
     from ._pool import RegionPool as RegionPool
     from ._region import DEFAULT_SIZE as DEFAULT_SIZE
     from ._region import Region as Region
     from ._region import bump_region as bump_region
+    from ._writer import Writer as Writer
 
 __all__ = [
     "DEFAULT_SIZE",
@@ -49,6 +52,8 @@ __all__ = [
     "EscapeWarning",
     "HeapAllocator",
     "NoRegionError",
+    "OpenRegion",
+    "PoolFullError",
     "PoolStats",
     "Region",
     "RegionBusyError",
@@ -58,6 +63,7 @@ __all__ = [
     "ReserveError",
     "ScopedBumpError",
     "TypedAllocator",
+    "Writer",
     "bump_region",
     "current_region",
     "heap",
@@ -73,8 +79,9 @@ _FOUND_IN = {
     "_allocator": ("Allocator", "HeapAllocator", "TypedAllocator", "heap"),
     "_current": ("current_region",),
     "_errors": ("Escape", *(name for name in __all__ if name.endswith(("Error", "Warning")))),
-    "_pool": ("PoolStats", "RegionPool"),
+    "_pool": ("OpenRegion", "PoolStats", "RegionPool"),
     "_region": ("DEFAULT_SIZE", "Region", "bump_region"),
+    "_writer": ("Writer",),
 }
 
 

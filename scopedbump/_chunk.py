@@ -9,6 +9,7 @@ other positions, count from the start of the reservation, in scopes too.
                a bump needs a lock,
                or nothing is zeroed
     SUSPENDED  -1                    memoryview  the scope's      resume -> OPEN, stop -> ENDED
+    UNBACKED   -1                    None        None             never: regions share it, `replace` puts another there
     RESETTING  -1                    None        None             hand_over -> ENDED, stop -> ENDED
     ENDED      -1                    None        until it ended   -
 
@@ -20,6 +21,7 @@ The rules (numbers are those of the promises in the README):
 - Whoever works on memory between taking it and handing out a view of it holds `view` in a local variable. That pins:
   a close or reset in another thread, a finalizer or a signal handler takes it for an escape, and what is being handed
   out is neither unmapped nor used again (4). For that `view` is dropped, never released.
+- An unbacked region has no memory: it takes some when it is first asked for it, and ends without a trace before that.
 - A scope's chunk is the rest of its parent's, over the same range. Its exporter keeps the parent's view, and so the
   memory; the parent's chunk keeps the scope's, so how far the scope wrote is known even if the scope is lost (6, 11).
 - Where exceptions come between any two byte codes (PyPy), a critical section may end half way: its stores are in such
@@ -36,14 +38,15 @@ from itertools import islice
 from . import _views
 from ._atomic import atomic, critical
 from ._errors import CommitError, RegionFullError
-from ._layout import ALIGN, WINDOW, place, round_up
+from ._layout import ALIGN, PAGE, WINDOW, place, round_up
 from ._lifetime import Exporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Protocol
+    from typing import Any, Protocol
 
+    from ._ahead import Ahead
     from ._atomic import Lock
     from ._reservation import Reservation
 
@@ -69,41 +72,16 @@ if TYPE_CHECKING:
         _chunk: Chunk
 
 
-OPEN, SUSPENDED, RESETTING, ENDED = range(4)
+OPEN, SUSPENDED, UNBACKED, RESETTING, ENDED = range(5)
 
 _ZEROS = memoryview(bytes(WINDOW))
-
-
-class Ahead:
-    """Bytes that were taken ahead, for a block that grows. All but `spare` and `view` are positions.
-
-    Attributes:
-        committed: up to where they are committed, in whole pages.
-        edge: where the page begins in which they end.
-        found: up to where memory was committed when they were taken.
-        spare: how many of them are not in use.
-        start, stop: where they lie.
-        view: what they are part of.
-        written: up to where they may have been written.
-    """
-
-    __slots__ = ("committed", "edge", "found", "spare", "start", "stop", "view", "written")
-
-    committed: int
-    edge: int
-    found: int
-    spare: int
-    start: int
-    stop: int
-    view: memoryview
-    written: int
 
 
 class Chunk:
     """What a region bumps in.
 
     Attributes:
-        aheads: what was taken ahead. Where that is not committed, `reservation.committed` does not hold.
+        ahead: what was taken ahead last, for a block that grows.
         batches: what to call, at the end, so that objects made ahead let go of the memory, by the id of their maker.
         cursor: where the next block starts.
         escaped: after the end: whether something pointed in.
@@ -113,10 +91,9 @@ class Chunk:
         limit: up to where the fast path may go, or -1.
         lock: the reservation's.
         outer: of a scope's: the chunk that it is part of.
-        peak: the furthest that it was used, scopes included, less `spare`; up to date after a scope and at the end.
+        peak: the furthest that it was used, scopes included, less `holes`; up to date after a scope and at the end.
         region: of a scope's: refers to the scope, and is dead when the scope was lost.
         reservation: the numbers of the range.
-        spare: bytes before the cursor that writers took ahead and did not fill.
         stale: after the end: the views to revoke.
         start: where it begins.
         state: see the table above.
@@ -129,7 +106,7 @@ class Chunk:
     __slots__ = (
         "_prune_at",
         "_prunes",
-        "aheads",
+        "ahead",
         "batches",
         "cursor",
         "escaped",
@@ -142,7 +119,6 @@ class Chunk:
         "peak",
         "region",
         "reservation",
-        "spare",
         "stale",
         "start",
         "state",
@@ -168,7 +144,7 @@ class Chunk:
         self,
         reservation: Reservation,
         exporter: Exporter,
-        tenure: Tenure,
+        tenure: Tenure | None,
         start: int = 0,
         outer: Chunk | None = None,
         cursor: int = 0,
@@ -181,8 +157,7 @@ class Chunk:
         self.start = start
         self.cursor = self.zeroed = self.peak = cursor
         self.limit = -1
-        self.aheads: list[Ahead] | None = None
-        self.spare = 0
+        self.ahead: Ahead | None = None
         self.state = OPEN
         self.inner: Chunk | None = None
         self.views: list[memoryview] = []
@@ -213,6 +188,8 @@ class Chunk:
         stop = start + size
         if not size:
             if start >= reservation.size:
+                if reservation.aheads and align > PAGE:  # it may lie where nothing is committed
+                    return None
                 start = stop = (reservation.address + reservation.size - 1 & -align) - reservation.address
             if start < 0 or start >= reservation.committed:
                 return None
@@ -237,6 +214,8 @@ class Chunk:
         reservation = self.reservation
         start = place(reservation.address, self.cursor, align)
         stop = start + (size or 1)
+        if not size and reservation.aheads and align <= PAGE:  # an empty block lies in the last page then
+            stop = min(stop, reservation.size)
         if stop > reservation.size:
             del view  # a traceback must not pin
             left = max(reservation.size - start, 0)
@@ -283,7 +262,10 @@ class Chunk:
     ) -> None:
         # Whoever else came this far may have handed out these bytes: then they must not be cleared again. A scope that
         # came and went may have left `zeroed` where it was, but not the bytes behind it.
-        if self.view is view and self.state == OPEN and self.zeroed == zeroed and self.reservation.dirty == dirty:
+        reservation = self.reservation
+        if self.view is not view or self.state != OPEN or self.zeroed != zeroed or reservation.dirty != dirty:
+            return
+        if target <= reservation.committed:  # what was taken ahead and given back takes that down
             if used is not None:
                 view[used] = zeros
             self.zeroed = target
@@ -306,7 +288,8 @@ class Chunk:
     def bump_ahead(self, ahead: Ahead, size: int, align: int, page: int) -> bool:
         """Move the cursor over `size` bytes of address space: whoever takes them commits what is used of them.
 
-        False when there are not so many, or it is not open. `aheads` holds it by then.
+        False when there are not so many, when the page in which they begin is not committed, or it is not open.
+        `reservation.aheads` holds `ahead` by then: from here on `reservation.committed` does not hold for it.
         """
         view = self.view
         if view is None or self.state:
@@ -314,60 +297,148 @@ class Chunk:
         reservation = self.reservation
         start = (reservation.address + self.cursor + align - 1 & -align) - reservation.address
         stop = start + size
-        if stop > reservation.size:
+        committed = reservation.committed
+        if stop > reservation.size or committed < start:
             return False
-        edge = stop & -page
-        ahead.view = view
-        ahead.start = ahead.written = start
+        # The page in which they end is committed with what lies behind; the region's last, as any other.
+        edge = (stop if stop < reservation.size else stop - 1) & -page
+        ahead.committed = committed
+        ahead.edge = edge = edge if committed < edge else committed  # noqa: FURB136  # max would be a call
+        ahead.foreign = reservation.dirty - start
         ahead.stop = stop
-        ahead.edge = edge
-        ahead.found = ahead.committed = reservation.committed
-        ahead.spare = size
-        if reservation.committed < edge:
-            reservation.committed = edge
-        self.spare += size
-        self.cursor = stop
+        ahead.start = start
+        reservation.committed = edge
+        self.ahead = ahead
+        self.limit = -1
         if self.zeroed < stop:
             self.zeroed = stop
-            if self.limit >= 0:
-                self.limit = stop
+        self.cursor = stop
         return True
 
-    @critical
-    def fill(self, ahead: Ahead, committed: int, size: int) -> None:
-        """So many bytes more of what was taken ahead are in use, and it is committed up to there."""
-        if ahead.committed < committed:
-            ahead.committed = committed
-        ahead.spare -= size
-        self.spare -= size
+    def make_room_ahead(self, size: int, align: int, name: str) -> None:
+        """Commit what `bump_ahead` needs.
+
+        Raises:
+            RegionFullError: there is no room for it.
+            CommitError: the operating system refused.
+        """
+        view = self.view  # pins, as in `make_room`
+        try:
+            reservation = self.reservation
+            start = place(reservation.address, self.cursor, align)
+            if start + size > reservation.size:
+                left = max(reservation.size - start, 0)
+                raise RegionFullError(size, align, left, reservation.size - self.start, name)
+            if view is not None:
+                reservation.commit(start)
+        finally:
+            del view  # a traceback must not pin
+
+    def commit_ahead(self, ahead: Ahead, stop: int) -> None:
+        """Commit what was taken ahead up to the position `stop`, or somewhat further.
+
+        Raises:
+            CommitError: the operating system refused.
+        """
+        view = self.view  # pins, as in `make_room`
+        try:
+            if view is None:
+                return
+            committed = ahead.committed
+            if committed < ahead.edge and committed < stop:
+                reservation = self.reservation
+                least, target = reservation.steps_ahead(ahead.start, committed, stop, ahead.edge)
+                ahead.fill(reservation.commit_range(committed, least, target))
+            if stop > ahead.edge:
+                self.reservation.commit(stop)
+        finally:
+            del view
 
     @critical
-    def settle(self, ahead: Ahead, end: int) -> bool:
-        """What was taken ahead ends at `end`: the cursor goes back there, if nothing lies behind. Whether it did."""
-        reservation = self.reservation
-        if reservation.dirty < ahead.written:
-            reservation.dirty = ahead.written
-        if self.view is not ahead.view or self.state != OPEN or self.cursor != ahead.stop:
+    def extend(self, ahead: Ahead, ready: int) -> bool:
+        """So many bytes of what was taken ahead, which are committed, may be written. Whether it still goes on."""
+        if self.view is None or not ahead.open:
             return False
-        if ahead.found < ahead.edge:  # then what was not committed must not count as such any more
-            if reservation.committed != ahead.edge:
-                return False
-            reservation.committed = ahead.committed
-            ahead.found = ahead.edge
-        self.spare -= ahead.spare
-        self.cursor = self.zeroed = end
-        self.limit = -1
+        if ahead.ready < ready:
+            ahead.ready = ready
+            if ahead.seat < 0 and atomic:
+                ahead.limit = ready
         return True
+
+    @critical
+    def settle(self, ahead: Ahead) -> bool:
+        """Nobody writes to what was taken ahead any more: go back, if nothing lies behind. Whether it did."""
+        if self.view is None or self.state or self.cursor != ahead.stop:
+            return False
+        reservation = self.reservation
+        used = ahead.high  # of a sealed one that is the end at least
+        if reservation.dirty < ahead.start + used:
+            reservation.dirty = ahead.start + used
+        if ahead.committed < ahead.edge:  # what lies behind the gap is committed again when it is needed
+            reservation.lowered += 1
+            reservation.committed = ahead.committed
+            ahead.edge = ahead.committed
+        stop = ahead.start + ahead.end
+        if stop < ahead.start + ahead.keep:
+            stop = ahead.start + ahead.keep
+        self.limit = -1
+        ahead.high = ahead.ready = stop - ahead.start
+        ahead.stop = self.cursor = self.zeroed = stop
+        return True
+
+    def holes(self) -> int:
+        """Bytes before the cursor that were taken ahead and not filled; those of scopes, once these are over."""
+        aheads = self.reservation.aheads
+        if not aheads:
+            return 0
+        mine = [ahead for ahead in tuple(aheads) if self.start <= ahead.start < self.cursor]
+        return sum(max(ahead.stop - ahead.start - ahead.end, 0) for ahead in mine)
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Where memory below `reservation.committed` is not committed, scopes included: (start, stop), in order."""
+        aheads = [ahead for ahead in tuple(self.reservation.aheads) if ahead.start >= self.start]
+        return sorted((ahead.committed, ahead.edge) for ahead in aheads if ahead.committed < ahead.edge)
+
+    def close_gaps(self) -> bool:
+        """After the end: give back all from the first gap on, so that `reservation.committed` holds again.
+
+        False when the system refused.
+        """
+        reservation = self.reservation
+        if not reservation.aheads:
+            return True
+        try:
+            for start, _ in self.gaps()[:1]:
+                reservation.trim(start)
+        except CommitError:
+            return False
+        for ahead in tuple(reservation.aheads):
+            if ahead.start >= self.start or self.outer is None:
+                reservation.forget(ahead)
+        return True
+
+    def check_ahead(self) -> None:
+        """Assert the invariants of what was taken ahead. For tests."""
+        reservation = self.reservation
+        for ahead in reservation.aheads:
+            assert 0 <= ahead.start <= ahead.start + ahead.end <= ahead.start + ahead.ready <= ahead.stop
+            assert ahead.limit in (-1, ahead.ready if ahead.seat < 0 and ahead.open and atomic else -1)
+            assert ahead.edge <= reservation.committed and ahead.high <= ahead.ready
+            usable = ahead.committed if ahead.committed < ahead.edge else reservation.committed
+            assert ahead.start + ahead.ready <= usable
+            assert ahead.ready == 0 or ahead.start <= ahead.committed
+        gaps = [place for gap in self.gaps() for place in gap]
+        assert gaps == sorted(gaps)
 
     # -- bytes that are handed out again
 
     @critical
-    def take_back(self, view: memoryview, mark: int, stop: int) -> bool:
-        """The same for bytes that were written to: what lies behind the cursor counts as used. Whether it moved."""
+    def take_back(self, view: memoryview, mark: int, stop: int, used: int) -> bool:
+        """As `rewind`, for bytes that were written to: so far it was used. Whether the cursor moved."""
         if self.view is not view or self.state != OPEN or self.cursor != stop:
             return False
-        if self.peak < stop - self.spare:
-            self.peak = stop - self.spare
+        if self.peak < used:
+            self.peak = used
         if self.reservation.dirty < stop:
             self.reservation.dirty = stop
         self.cursor = self.zeroed = mark
@@ -426,14 +497,13 @@ class Chunk:
         return False
 
     @critical
-    def resume(self, inner: Chunk, cursor: int) -> None:
-        """Go on after the scope whose chunk this was, not before `cursor`."""
+    def resume(self, inner: Chunk, cursor: int, holes: int = 0) -> None:
+        """Go on after the scope whose chunk this was, not before `cursor`. Before the scope were so many holes."""
         if self.inner is inner:
-            if self.peak < inner.peak:
-                self.peak = inner.peak
+            if self.peak < inner.peak - holes:
+                self.peak = inner.peak - holes
             if self.cursor < cursor:
                 self.cursor = cursor
-                self.spare += inner.spare
             self.zeroed = self.cursor
             if self.state == SUSPENDED:
                 self.state = OPEN
@@ -448,10 +518,15 @@ class Chunk:
             return False
         first = self.state != ENDED
         if self.view is not None:  # this first: whatever comes next, it was written so far
-            if self.peak < self.cursor - self.spare:
-                self.peak = self.cursor - self.spare
-            if self.reservation.dirty < self.cursor:
-                self.reservation.dirty = self.cursor
+            reservation = self.reservation
+            written = self.cursor
+            if self.peak < written and not reservation.aheads:
+                self.peak = written
+            ahead = self.ahead
+            if ahead is not None and ahead.stop == written:
+                written = ahead.start + ahead.ready
+            if reservation.dirty < written:
+                reservation.dirty = written
         self.state = state
         self.limit = -1
         if self.view is not None:
@@ -497,27 +572,28 @@ class Chunk:
             let_go()
         stale = self.stale
         tenure = self.tenure
+        if self.reservation.aheads:
+            self._let_go_ahead(stale)
         if stale:
             _views.revoke(stale)
             if tenure is not None:
                 tenure.outlast(stale, self.exporter)
         self.stale = None
 
-    def gaps(self) -> list[tuple[int, int]]:
-        """Where memory below `reservation.committed` is not committed: positions (start, stop), in order."""
-        aheads = [ahead for ahead in self.aheads or () if ahead.found < ahead.edge]
-        return sorted((ahead.committed, ahead.edge) for ahead in aheads if ahead.committed < ahead.edge)
+    def note_peak(self) -> None:
+        """What is in use is about to become less."""
+        used = self.cursor - self.holes()
+        if self.peak < used:
+            self.peak = used
 
-    def close_gaps(self) -> bool:
-        """Give back all from the first gap on, so that `reservation.committed` holds again. False when refused."""
-        for start, _ in self.gaps():
-            try:
-                self.reservation.trim(start)
-            except CommitError:
-                return False
-            self.aheads = None
-            break
-        return True
+    def _let_go_ahead(self, stale: list[memoryview] | None) -> None:
+        """Nobody writes any more to what was taken ahead; the views of rooms in it are to be revoked."""
+        for ahead in tuple(self.reservation.aheads):
+            if ahead.start >= self.start:
+                rooms = ahead.let_go()
+                if stale is not None:
+                    stale.extend(rooms)
+        self.note_peak()
 
     def erase(self, exporter: Exporter) -> None:
         """Zero what was used. The view pins meanwhile: nobody else takes the memory for free."""
@@ -549,12 +625,11 @@ class Chunk:
             self.kept = tenure.end(self, exporter)
 
     def _give_back_to(self, outer: Chunk) -> None:
-        if not self.escaped and (self.aheads is None or self.close_gaps()):
-            outer.resume(self, 0)
+        if not self.reservation.aheads:  # without a call more: memory may be so short that none succeeds
+            outer.resume(self, self.cursor if self.escaped else 0)
             return
-        if self.aheads is not None:
-            outer.aheads = [*(outer.aheads or ()), *self.aheads]
-        outer.resume(self, self.cursor)
+        gives_back = not self.escaped and self.close_gaps()
+        outer.resume(self, 0 if gives_back else self.cursor, outer.holes())
 
     def _end_scopes(self, wipe: bool) -> None:
         while (innermost := self.inner) is not None:
@@ -562,3 +637,34 @@ class Chunk:
                 innermost = inner
             innermost.stop(ENDED)
             innermost.let_go(wipe)
+
+
+class Unbacked(Chunk):
+    """What the regions have that were not asked for memory yet, all those of a kind the same. It never changes.
+
+    Attributes:
+        back: makes a chunk with memory for such a region.
+        over: what such a region has when it ends.
+    """
+
+    __slots__ = ("back", "over")
+
+    back: Callable[[Any], Chunk]
+    over: Chunk
+
+    def __init__(self, nowhere: Reservation, back: Callable[[Any], Chunk]) -> None:
+        super().__init__(nowhere, Exporter(0, 0, None), None)
+        self.over = Chunk(nowhere, Exporter(0, 0, None), None)
+        self.back = back
+        for chunk, state in ((self, UNBACKED), (self.over, ENDED)):
+            chunk.state = state
+            chunk.view = chunk.exporter = None
+            chunk.views = _views.ended
+
+    @critical
+    def replace(self, holder: Holder, new: Chunk) -> bool:
+        """The region goes on with another chunk, unless somebody was faster."""
+        if holder._chunk is not self:
+            return False
+        holder._chunk = new
+        return True

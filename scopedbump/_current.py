@@ -4,22 +4,20 @@ Tasks and `asyncio.to_thread` inherit it, threads and `run_in_executor` do not. 
 a region that has ended, and is told so.
 """
 
-from __future__ import annotations
+# Annotations are evaluated here: frameworks that inject what `current_region` returns look for its class, some of them
+# by the names of the module that it says it is from.
 
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, final
+from typing import final
 
-from . import _hints as hints
 from ._errors import NoRegionError
-
-if TYPE_CHECKING:
-    from ._region import Region
+from ._region import Region
 
 _current: ContextVar[Region] = ContextVar("scopedbump_region")
 
 
-def current_region() -> hints.Region:
+def current_region() -> Region:
     """The region of this request, or of the innermost `with region.as_current():` block around the caller.
 
     Raises:

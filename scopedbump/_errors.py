@@ -19,6 +19,7 @@ __all__ = [
     "EscapeError",
     "EscapeWarning",
     "NoRegionError",
+    "PoolFullError",
     "RegionBusyError",
     "RegionClosedError",
     "RegionFullError",
@@ -43,6 +44,10 @@ class RegionBusyError(ScopedBumpError, RuntimeError):
     """The region can't do that now: a scope is open inside it."""
 
 
+class PoolFullError(ScopedBumpError, RuntimeError):
+    """As many regions of the pool are open as its `max_out` allows: try again when one of them has ended."""
+
+
 class RegionFullError(ScopedBumpError, MemoryError):
     """The region has no room left for a request; it goes on serving what fits.
 
@@ -51,18 +56,27 @@ class RegionFullError(ScopedBumpError, MemoryError):
         align: the alignment asked for, in bytes.
         available: bytes that are left for this alignment: a request for so many succeeds.
         size: bytes of the whole region.
+        writer: whether it was a writer that is full: `available` and `size` are then its own.
     """
 
-    def __init__(self, requested: int, align: int, available: int, size: int, name: str = "") -> None:
-        super().__init__(requested, align, available, size, name)
+    def __init__(
+        self, requested: int, align: int, available: int, size: int, name: str = "", writer: bool = False
+    ) -> None:
+        super().__init__(requested, align, available, size, name, writer)
         self.requested = requested
         self.align = align
         self.available = available
         self.size = size
         self.name = name
+        self.writer = writer
 
     def __str__(self) -> str:
         region = f"region {self.name!r}" if self.name else "the region"
+        if self.writer:
+            return (
+                f"a writer in {region} is full: {self.requested} bytes were to be written, {self.available} of its "
+                f"{self.size} are left; make it with a larger limit="
+            )
         return (
             f"{region} is full: {self.requested} bytes aligned to {self.align} were asked for, "
             f"{self.available} of {self.size} are left; open it with a larger size=, "

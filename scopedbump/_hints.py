@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     View: TypeAlias = memoryview[Any]
     """A memoryview of any format: at run time it has no parameter before Python 3.14."""
+    from ._writer import Writer as Writer
 
 _FOUND_IN = {
     "CffiAllocator": "._adapters.cffi_",
@@ -47,6 +48,7 @@ _FOUND_IN = {
     "HeapMemory": "._heap_memory",
     "Memory": "._memory",
     "Region": "._region",
+    "Writer": "._writer",
     "Iterable": "collections.abc",
     "Iterator": "collections.abc",
     "Callable": "collections.abc",

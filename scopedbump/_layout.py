@@ -21,11 +21,16 @@ SMALL_PAGES = 1 << 22
 """Up to where a region lies in pages of the ordinary size, in bytes: a little use costs a little. Behind it huge pages
 are used where they can be, for there a fault for each small page costs more than all the rest."""
 
+HUGE_PAGE = 1 << 21
+"""Bytes of a huge page."""
+
 LARGE_CLEAR = 1 << 21
 """From how many bytes on it is worth to ask what of them was written before they are cleared."""
 
 FIRST_COMMIT = 1 << 20
 MAX_COMMIT_STEP = 1 << 26
+FIRST_AHEAD = 1 << 16
+MAX_AHEAD_STEP = 1 << 22
 
 
 def round_up(value: int, align: int) -> int:
@@ -38,10 +43,23 @@ def place(address: int, cursor: int, align: int) -> int:
     return (address + cursor + align - 1 & -align) - address
 
 
-def commit_target(committed: int, needed: int, size: int, page: int) -> int:
-    """Up to where to commit when `needed` bytes must be usable: doubling, so that system calls stay rare."""
-    step = min(max(committed, FIRST_COMMIT), MAX_COMMIT_STEP)
+def commit_target(committed: int, needed: int, size: int, page: int, gaps: int = 0) -> int:
+    """Up to where to commit when `needed` bytes must be usable: doubling, so that system calls stay rare.
+
+    So many bytes before `committed` are `gaps`, which are not.
+    """
+    step = min(max(committed - gaps, FIRST_COMMIT), MAX_COMMIT_STEP)
     return min(round_up(max(needed, committed + step), page), round_up(size, page))
+
+
+def ahead_target(start: int, committed: int, needed: int, edge: int, page: int) -> int:
+    """The same for what was taken ahead at `start`, up to `edge`: smaller steps, for it may stay small.
+
+    They end where huge pages do, once these are used: a page is huge only when all of it is usable.
+    """
+    step = min(max(committed - start, FIRST_AHEAD), MAX_AHEAD_STEP)
+    target = round_up(max(needed, committed + step), page if needed <= SMALL_PAGES else HUGE_PAGE)
+    return min(target, edge)
 
 
 def checked_int(value: object, what: str, least: int) -> int:

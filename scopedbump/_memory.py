@@ -7,8 +7,8 @@ cursor was, and `rewind` puts it there again unless somebody else has allocated 
 from __future__ import annotations
 
 from ._atomic import fast_path
-from ._chunk import OPEN
-from ._errors import RegionClosedError
+from ._chunk import OPEN, UNBACKED
+from ._errors import RegionClosedError, ScopedBumpError
 from ._holding import holding_pointer
 from ._layout import PAGE
 from ._slab import batches
@@ -108,6 +108,11 @@ class Memory:
     def current_view(self) -> memoryview | None:
         """What bytes are cut from at present; None when nothing can be allocated."""
         chunk = self._region._chunk
+        if chunk.state == UNBACKED:
+            try:
+                chunk = self._region._open_chunk()
+            except ScopedBumpError:
+                return None
         return chunk.view if chunk.state == OPEN else None
 
     def address(self, view: Buffer) -> int:
@@ -236,8 +241,9 @@ class Blocks:
 
     def take_back(self, view: memoryview, mark: int, stop: int) -> bool:
         """Put the cursor back from `stop` to `mark`: nobody uses what lies between. Whether it was at `stop`."""
-        address = self._chunk.reservation.address
-        return self._chunk.take_back(view, mark - address, stop - address)
+        chunk = self._chunk
+        address = chunk.reservation.address
+        return chunk.take_back(view, mark - address, stop - address, stop - address - chunk.holes())
 
     def at_end(self, let_go: Callable[[], None]) -> None:
         """Call `let_go` when the region ends or is reset, while the memory is still there."""

@@ -12,6 +12,8 @@ The rules (numbers are those of the promises in the README):
   garbage collection and while the interpreter shuts down.
 - A closed pool has a closed free list, and a child process a new one while the one that it inherited is closed: what is
   out then goes on, and is released instead of coming back (10).
+- A pool may bound how many of its regions are open: each holds a place, from its lease to its end (13).
+- A region of a middleware has no lease before it is asked for memory.
 - Nothing is cleared here. A reservation knows how far it was written, and its next region clears what it uses (6).
 
 Roads not taken: to drop what is pinned from the pool (a handler's local variables are alive at its end, so it would
@@ -24,16 +26,18 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self, TypeAlias, final
 from weakref import ref
 
 from . import _pages, _views
 from ._atomic import critical
-from ._chunk import Chunk
-from ._errors import CommitError, Escape, RegionClosedError, checked_escape
+from ._chunk import Chunk, Unbacked
+from ._errors import CommitError, Escape, PoolFullError, RegionClosedError, checked_escape
 from ._layout import checked_int, checked_name, round_up
 from ._lifetime import Exporter, drop_dead_keepers, owners
+from ._places import Place, Places
 from ._region import DEFAULT_SIZE, Options, Region, new_region
 from ._reservation import Reservation, reserve
 
@@ -50,6 +54,9 @@ PERIOD: Final = 64
 
 LEAST_RETAINED: Final = 1 << 20
 """Bytes below which giving back is not worth its system calls."""
+
+QUIET: Final = 60.0
+"""Seconds, at least, between two lines of the log about one pool."""
 
 
 class PoolStats(NamedTuple):
@@ -68,6 +75,9 @@ class PoolStats(NamedTuple):
             view is still referred to.
         committed: bytes that the operating system has made usable, idle, out and escaped together.
         peak: the most bytes that one lease used, among those whose region is over.
+        refused: how often `max_out` regions were open already when another one was asked for.
+        waited: requests that waited until a region was free (`when_full="wait"` of the ASGI middleware).
+        overflowed: requests that were answered with the `full_status` of their middleware.
     """
 
     leases: int
@@ -78,6 +88,23 @@ class PoolStats(NamedTuple):
     escaped: int
     committed: int
     peak: int
+    refused: int = 0
+    waited: int = 0
+    overflowed: int = 0
+
+
+class OpenRegion(NamedTuple):
+    """A region that is open, and holds memory of its pool.
+
+    Attributes:
+        name: its name.
+        age: seconds since it took its memory.
+        used: bytes that it has handed out.
+    """
+
+    name: str
+    age: float
+    used: int
 
 
 class _Lease:
@@ -85,12 +112,30 @@ class _Lease:
 
     Attributes:
         over: whether the region has come to its end.
+        region: the region, as long as somebody has it; None before it is made.
+        since: when it was made, in seconds of the monotonic clock.
     """
 
-    __slots__ = ("__weakref__", "_free_list", "_held", "_memory", "_proven", "lock", "over")
+    __slots__ = (
+        "__weakref__",
+        "_free_list",
+        "_held",
+        "_memory",
+        "_place",
+        "_process",
+        "_proven",
+        "lock",
+        "over",
+        "region",
+        "since",
+    )
 
-    def __init__(self, free_list: _FreeList, memory: Memory) -> None:
+    def __init__(self, free_list: _FreeList, memory: Memory, place: Place | None) -> None:
         self._free_list = free_list
+        self._process = free_list.process
+        self._place = place
+        self.region: ref[Region] | None = None
+        self.since = monotonic()
         self._held = False  # by views that are still referred to
         self._proven = False  # whether the reservation's numbers say how far it was written and is committed
         self.over = False
@@ -98,16 +143,23 @@ class _Lease:
         self._memory: Memory | None = memory  # last: with it there is something to give back
 
     def renew(self, reservation: Reservation) -> Chunk:
-        return self._free_list.acquire()
+        chunk, lease = self._free_list.acquire(self._place)
+        lease.region = self.region
+        lease.since = self.since
+        self._place = None  # the other one's by now
+        return chunk
 
     def outlast(self, views: list[memoryview], exporter: Exporter | None) -> None:
         if _views.outlast(views, self):
             self._held = True
 
     def end(self, chunk: Chunk, exporter: Exporter | None) -> ref[object] | None:
-        self._proven = chunk.aheads is None or (exporter is not None and chunk.close_gaps())
+        self._proven = chunk.close_gaps() if exporter is not None else not chunk.gaps()
         self.over = True
         self._free_list.note_use(chunk.peak)
+        place = self._place
+        if place is not None:
+            place.leave()
         if exporter is None or self._held or not self._proven:
             return ref(self)
         self._give_back(exporter)  # not left to `__del__`, where an exception of a signal handler would be lost
@@ -118,6 +170,7 @@ class _Lease:
         if memory is not None:
             if exporter is not None:
                 exporter.keeper.owner = None
+            memory[0].aheads.clear()
             self._free_list.release(memory, exporter)
 
     @critical
@@ -129,7 +182,9 @@ class _Lease:
     def reservation_of(self, free_list: _FreeList) -> Reservation | None:
         """The reservation, if this is a lease from that list and not over."""
         memory = self._memory
-        return None if memory is None or self._free_list is not free_list else memory[0]
+        if memory is None or self._free_list is not free_list or self._process != free_list.process:
+            return None
+        return memory[0]
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         memory = getattr(self, "_memory", None)
@@ -152,7 +207,12 @@ class _FreeList:
     """
 
     __slots__ = (
+        "_complaint",
+        "_leases_before",
         "_least_idle",
+        "_misses_before",
+        "_quiet_until",
+        "_trims",
         "_until_turn",
         "_used_before",
         "_used_now",
@@ -160,44 +220,98 @@ class _FreeList:
         "idle",
         "leases",
         "max_idle",
+        "max_out",
         "misses",
+        "name",
+        "overflowed",
         "peak",
+        "places",
+        "process",
         "retain",
         "secret",
         "size",
     )
 
-    def __init__(self, size: int, max_idle: int | None, retain: int | None, secret: bool) -> None:
+    def __init__(self, size: int, max_idle: int | None, max_out: int | None, options: Options) -> None:
         self.size = size
         self.max_idle = max_idle
-        self.retain = retain
-        self.secret = secret
+        self.max_out = max_out
+        self.retain = options.retain
+        self.secret = options.wipe
+        self.name = options.name
         self.closed = False
         self.idle: deque[tuple[Memory, Exporter | None]] = deque()
-        self.leases = self.misses = self.peak = 0
+        self._quiet_until = 0.0
+        self._start_counting()
+
+    def _start_counting(self) -> None:
+        self.process = os.getpid()
+        self.leases = self.misses = self.overflowed = self.peak = 0
+        self._leases_before = self._misses_before = self._trims = 0
         self._least_idle = self._used_before = self._used_now = 0
         self._until_turn = PERIOD
+        self._complaint: str | None = None
+        self.places = None if self.max_out is None else Places(self.max_out)
 
-    def acquire(self) -> Chunk:
-        """The chunk of a new lease."""
+    def look_around(self) -> bool:
+        """Whether this is another process, by a fork that Python was not told of (uWSGI's): then count anew.
+
+        What is idle here is this process's own copy, and is used as such.
+        """
+        if self.process == os.getpid():
+            return False
+        self._start_counting()
+        return True
+
+    def take_place(self) -> Place | None:
+        """A place for one more region; None where they are not counted.
+
+        Raises:
+            PoolFullError: all are taken.
+        """
+        places = self.places
+        if places is None:
+            return None
+        place = places.take()
+        if place is None:
+            if self.look_around():
+                return self.take_place()
+            places.refused += 1
+            raise PoolFullError(
+                f"all regions of the pool {self.name!r} are open (max_out={places.most}): try again when one has "
+                "ended, look with open_regions() who has them, or make the pool with a larger max_out="
+            )
+        return place
+
+    def back(self, region: Region) -> Chunk:
+        """The chunk of a new lease for a region that was not asked for memory before."""
+        chunk, lease = self.acquire(self.take_place())
+        lease.region = ref(region)
+        return chunk
+
+    def acquire(self, place: Place | None) -> tuple[Chunk, _Lease]:
+        """A new lease and its chunk."""
         try:
             memory, exporter = self.idle.pop()  # the one that was used last has the warmest caches
         except IndexError:
+            self.look_around()
             drop_dead_keepers()
             memory, exporter = reserve(self.size, self.secret), None
             self.misses += 1
         self.leases += 1
+        if self._complaint is not None:
+            self._complain()
         if len(self.idle) < self._least_idle:
             self._least_idle = len(self.idle)
         reservation = memory[0]
-        lease = _Lease(self, memory)
+        lease = _Lease(self, memory, place)
         if exporter is None:
             exporter = Exporter(reservation.address, reservation.size, lease)
         else:
             exporter.keeper.owner = lease
         chunk = Chunk(reservation, exporter, lease)
         chunk.prepare()
-        return chunk
+        return chunk, lease
 
     def note_use(self, used: int) -> None:
         """A region has ended that used so many bytes."""
@@ -225,11 +339,12 @@ class _FreeList:
     def _trim(self, reservation: Reservation) -> bool:
         """Give back the pages above what an idle reservation keeps. False when the system refuses."""
         if self.retain is not None:
-            keep, held = self.retain, reservation.committed
+            keep, held = self.retain, max(reservation.committed, reservation.dirty)
         else:
             keep, held = max(self._used_now, self._used_before, LEAST_RETAINED), reservation.dirty
         if held > keep and not self.closed:
             try:
+                self._trims += 1
                 reservation.trim(keep)
             except CommitError:
                 return False
@@ -239,6 +354,7 @@ class _FreeList:
         """A period is over."""
         count = len(self.idle)
         self._until_turn = PERIOD + 4 * count
+        self._judge()
         self._used_before, self._used_now = self._used_now, 0
         if self.max_idle is None:
             count -= self._least_idle
@@ -252,6 +368,30 @@ class _FreeList:
             if self._trim(memory[0]):
                 self.idle.append((memory, exporter))
 
+    def _judge(self) -> None:
+        """Whether most regions of this period found no warm memory, and something should be said."""
+        leases, misses = self.leases - self._leases_before, self.misses - self._misses_before
+        trims, self._trims = self._trims, 0
+        warmed_up = self._leases_before > 0
+        self._leases_before, self._misses_before = self.leases, self.misses
+        if warmed_up and 2 * misses > leases:
+            self._complaint = (
+                f"{misses} of the last {leases} regions found no idle reservation and asked the system for one: "
+                "max_idle is too low, or something keeps views of regions that have ended"
+            )
+        elif warmed_up and 2 * trims > leases:
+            self._complaint = f"{trims} times in the last {leases} regions pages were given back: retain is too low"
+
+    def _complain(self) -> None:
+        """Write the line that is due. Where regions are taken: what returns them may be a finalizer."""
+        complaint, self._complaint = self._complaint, None
+        now = monotonic()
+        if complaint is not None and now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            from logging import getLogger
+
+            getLogger("scopedbump").warning("pool %r: %s", self.name, complaint)
+
     def trim_to(self, count: int) -> None:
         """Let go of the idle reservations that were used longest ago."""
         while len(self.idle) > count:
@@ -264,27 +404,42 @@ class _FreeList:
         self.closed = True
         self.trim_to(0)
 
-    def out(self) -> tuple[list[Reservation], list[Reservation]]:
-        """The reservations of regions that are open, and of those that are over and whose memory is not back.
+    def out(self) -> tuple[list[_Lease], list[_Lease]]:
+        """The leases of regions that are open, and of those that are over and whose memory is not back.
 
         Not counted, but looked up among what is kept alive: a count would be wrong for ever after an exception of a
         signal handler in a finalizer.
         """
         drop_dead_keepers(always=True)
-        opened: list[Reservation] = []
-        escaped: list[Reservation] = []
+        opened: list[_Lease] = []
+        escaped: list[_Lease] = []
         for lease in {owner for owner in owners() if type(owner) is _Lease}:
-            reservation = lease.reservation_of(self)
-            if reservation is not None:
-                (escaped if lease.over else opened).append(reservation)
+            if lease.reservation_of(self) is not None:
+                (escaped if lease.over else opened).append(lease)
         return opened, escaped
 
+    def open_regions(self) -> list[OpenRegion]:
+        self.look_around()
+        now = monotonic()
+        found: list[OpenRegion] = []
+        for lease in sorted(self.out()[0], key=lambda lease: lease.since):
+            region = None if lease.region is None else lease.region()
+            if region is not None:
+                found.append(OpenRegion(region.name, now - lease.since, region.used))
+        return found
+
     def stats(self) -> PoolStats:
+        self.look_around()
         opened, escaped = self.out()
         idle = [memory[0] for memory, _ in self.idle.copy()]
-        committed = sum(reservation.committed for reservation in (*opened, *escaped, *idle))
+        out = [lease.reservation_of(self) for lease in (*opened, *escaped)]
+        committed = sum(reservation.usable(0) for reservation in (*out, *idle) if reservation is not None)
         leases, misses = self.leases, self.misses
-        return PoolStats(leases, leases - misses, misses, len(idle), len(opened), len(escaped), committed, self.peak)
+        refused, waited = (0, 0) if self.places is None else (self.places.refused, self.places.waited)
+        counts = len(idle), len(opened), len(escaped)
+        return PoolStats(
+            leases, leases - misses, misses, *counts, committed, self.peak, refused, waited, self.overflowed
+        )
 
 
 @final
@@ -301,11 +456,14 @@ class RegionPool:
             region used lately, so that a steady load finds its pages, and a lone large job is given back. Lately is
             the last 64 to 128 leases, more with many idle ones. An idle pool holds at most max_idle * retain bytes of
             RAM: with None, as many reservations as were out at once lately, each with at most what the largest used.
+        max_out: how many of its regions may be open at a time; None: as many as are asked for. One whose memory is
+            held after its end (see `PoolStats.escaped`) is not open.
         name: the name of its regions, shown in `repr` and in errors.
         wipe: as for `bump_region`, for each of its regions.
 
     Raises:
-        TypeError, ValueError: an argument is no int, or size is not positive, or max_idle or retain is negative.
+        TypeError, ValueError: an argument is no int, or size or max_out is not positive, or max_idle or retain is
+            negative.
 
     Thread safety:
         Any thread may call anything at any moment, signal handlers and finalizers too. The pool has no lock.
@@ -315,7 +473,7 @@ class RegionPool:
         both processes.
     """
 
-    __slots__ = ("__weakref__", "_free_list", "_options")
+    __slots__ = ("__weakref__", "_free_list", "_options", "_unbacked")
 
     def __init__(
         self,
@@ -323,6 +481,7 @@ class RegionPool:
         *,
         max_idle: int | None = None,
         retain: int | None = None,
+        max_out: int | None = None,
         name: str = "",
         wipe: bool = False,
     ) -> None:
@@ -331,8 +490,10 @@ class RegionPool:
             max_idle = checked_int(max_idle, "max_idle", 0)
         if retain is not None:
             retain = round_up(checked_int(retain, "retain", 0), _pages.system_pages.page_size)
+        if max_out is not None:
+            max_out = checked_int(max_out, "max_out", 1)
         self._options = Options(checked_name(name), "keep", bool(wipe), retain)
-        self._free_list = _FreeList(size, max_idle, retain, self._options.wipe)
+        self._begin(_FreeList(size, max_idle, max_out, self._options))
         _pools.add(ref(self, _pools.discard))
 
     def region(self, *, escape: Escape = "keep") -> Region:
@@ -347,6 +508,7 @@ class RegionPool:
         Raises:
             ValueError: escape is none of the three.
             RegionClosedError: the pool is closed.
+            PoolFullError: `max_out` regions are open.
             ReserveError: nothing was idle, and the operating system has no such range.
         """
         options = self._options
@@ -354,8 +516,25 @@ class RegionPool:
             options = options.with_escape(checked_escape(escape))
         free_list = self._free_list
         if free_list.closed:
-            raise RegionClosedError(f"{self!r} has no regions any more: make them before its close, or a new pool")
-        return new_region(free_list.acquire(), options)
+            raise self._closed_error()
+        return _leased(free_list, None if free_list.places is None else free_list.take_place(), options)
+
+    def _region_at(self, place: Place, escape: Escape) -> Region:
+        """A region for whom a place was found already."""
+        return _leased(self._free_list, place, self._options.with_escape(escape))
+
+    def _region_on_demand(self, options: Options) -> Region:
+        """A region that takes its memory when it is first asked for some."""
+        if self._free_list.closed:
+            raise self._closed_error()
+        return new_region(self._unbacked, options)
+
+    def _closed_error(self) -> RegionClosedError:
+        return RegionClosedError(f"{self!r} has no regions any more: make them before its close, or a new pool")
+
+    def open_regions(self) -> list[OpenRegion]:
+        """The regions that are open and hold memory of this pool, the oldest first, to see who has them."""
+        return self._free_list.open_regions()
 
     def stats(self) -> PoolStats:
         """What the pool did since it was made (in a child process: since the fork), and what it holds."""
@@ -411,9 +590,21 @@ class RegionPool:
 
     def _forked(self) -> None:
         old = self._free_list
-        self._free_list = _FreeList(old.size, old.max_idle, old.retain, old.secret)
+        self._begin(_FreeList(old.size, old.max_idle, old.max_out, self._options))
         self._free_list.closed = old.closed
         old.close()
+
+    def _begin(self, free_list: _FreeList) -> None:
+        nowhere = Reservation(-1 - free_list.size, free_list.size, False, _pages.system_pages)  # no address lies there
+        self._unbacked = Unbacked(nowhere, free_list.back)
+        self._free_list = free_list
+
+
+def _leased(free_list: _FreeList, place: Place | None, options: Options) -> Region:
+    chunk, lease = free_list.acquire(place)
+    region = new_region(chunk, options)
+    lease.region = ref(region)
+    return region
 
 
 def checked_pool(value: RegionPool | None) -> RegionPool:
@@ -425,7 +616,7 @@ def checked_pool(value: RegionPool | None) -> RegionPool:
     return value
 
 
-PoolStats.__module__ = RegionPool.__module__ = "scopedbump"
+OpenRegion.__module__ = PoolStats.__module__ = RegionPool.__module__ = "scopedbump"
 
 _pools: set[ref[RegionPool]] = set()
 

@@ -21,8 +21,8 @@ from _weakref import ref
 
 from . import _hints as hints
 from . import _views
-from ._atomic import fast_path, free_threaded
-from ._chunk import ENDED, OPEN, RESETTING, SUSPENDED, Chunk
+from ._atomic import fast_path, free_threaded, try_from_entry
+from ._chunk import ENDED, OPEN, RESETTING, SUSPENDED, UNBACKED, Chunk, Unbacked
 from ._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, checked_escape
 from ._layout import ALIGN, PAGE, checked_align, checked_int, checked_name, round_up
 from ._lifetime import ADDRESS, COUNTED, Exporter, ffi, still_there
@@ -218,6 +218,9 @@ class Region:
                 if chunk is not self._chunk:
                     continue  # reset by another thread
                 raise self._closed_error()
+            if state == UNBACKED:
+                self._back(chunk)
+                continue
             inner = chunk.inner
             if inner is not None and inner.region() is None:  # the scope was lost, and even its finalizer interrupted
                 inner.stop(ENDED)
@@ -225,6 +228,14 @@ class Region:
                 continue
             what = "in use by an open scope" if state == SUSPENDED else "being reset"
             raise RegionBusyError(f"{self!r} is {what}: allocate from the scope, or end it first")
+
+    def _back(self, chunk: Chunk) -> None:
+        """Take memory, now that somebody asks for it."""
+        assert isinstance(chunk, Unbacked)
+        new = chunk.back(self)
+        if not chunk.replace(self, new):  # another thread has ended it, or was faster
+            new.stop(ENDED)
+            new.let_go(False)
 
     def _closed_error(self) -> RegionClosedError:
         return RegionClosedError(f"{self!r} has ended: what is needed longer belongs into a region that lives longer")
@@ -370,6 +381,26 @@ class Region:
 
         return batches(self, size, align, make)
 
+    def writer(self, limit: int | None = None, *, align: int = 16) -> hints.Writer:
+        """A block that grows as it is written, in place: a file in memory, as `io.BytesIO`.
+
+        For content whose size nobody knows beforehand. It takes address space ahead, and RAM as it is filled.
+
+        Args:
+            limit: bytes that it may grow to. None: half of what is left.
+            align: as for `alloc`.
+
+        Raises:
+            As `alloc`, for `limit` bytes.
+
+        Lifetime:
+            It ends with `finish()`, the end of its `with`, or `close()`; what it did not fill is then there for others
+            again. Its block, and every view of it, is revoked when the region closes or is reset, as those of `alloc`.
+        """
+        from ._writer import open_writer
+
+        return open_writer(self, limit, align)
+
     # -- nesting and beginning again
 
     def scope(self, *, escape: hints.Escape | None = None) -> Region:
@@ -416,6 +447,8 @@ class Region:
             ReserveError, MemoryError: there was no fresh reservation to be had, or no memory for it. The views are
                 revoked, the region goes on behind what was used.
         """
+        if self._chunk.state == UNBACKED:  # nothing was used
+            return
         while True:
             chunk = self._open_chunk()
             try:
@@ -498,28 +531,29 @@ class Region:
             raise self._closed_error()
         return self
 
+    @try_from_entry
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: hints.TracebackType | None,
     ) -> None:
-        if kind is None:
-            self._end(self._options.escape)
-            return
-        # An exception on its way is never replaced, and its traceback is full of escapes.
         try:
-            self._end("keep")
+            # An exception on its way is never replaced, and its traceback is full of escapes.
+            self._end(self._options.escape if kind is None else "keep")
         except RecursionError:
-            if not issubclass(kind, Exception):
+            if kind is None or not issubclass(kind, Exception):
                 raise
+        except BaseException:  # of a signal handler, which may have come before the first line
+            self._end("keep")
+            raise
 
     def __del__(self) -> None:
         try:
             chunk = self._chunk
         except AttributeError:  # interrupted when it was made
             return
-        if chunk.state == ENDED and chunk.tenure is None:
+        if chunk.state == UNBACKED or (chunk.state == ENDED and chunk.tenure is None):
             return
         try:
             if chunk.state != ENDED:
@@ -529,6 +563,11 @@ class Region:
 
     def _end(self, escape: hints.Escape) -> None:
         chunk = self._chunk
+        if chunk.state == UNBACKED:
+            if chunk.replace(self, chunk.over):  # type: ignore[attr-defined]  # no other is in this state
+                self._adapters = None
+                return
+            chunk = self._chunk
         wipe = self._options.wipe
         try:
             mine = chunk.stop(ENDED)
@@ -589,13 +628,13 @@ class Region:
 
     @property
     def used(self) -> int:
-        """Bytes handed out, the gaps of alignment included; 0 after the end."""
+        """Bytes handed out, the gaps of alignment included; 0 after the end. Of a writer counts what it filled."""
         chunk = self._chunk
-        return 0 if self.closed else chunk.cursor - chunk.start
+        return 0 if self.closed else chunk.cursor - chunk.holes() - chunk.start
 
     @property
     def available(self) -> int:
-        """Bytes left, for a block of the default alignment; 0 after the end."""
+        """Bytes left, for a block of the default alignment; 0 after the end. The room of writers is not among them."""
         chunk = self._chunk
         return 0 if self.closed else max(chunk.reservation.size - round_up(chunk.cursor, ALIGN), 0)
 
@@ -603,13 +642,13 @@ class Region:
     def committed(self) -> int:
         """Bytes of this region that the operating system has made usable; 0 after the end."""
         chunk = self._chunk
-        return 0 if self.closed else min(max(chunk.reservation.committed - chunk.start, 0), self.size)
+        return 0 if self.closed else chunk.reservation.usable(chunk.start)
 
     @property
     def peak(self) -> int:
         """The most bytes that were in use at a time, scopes included; it survives `reset` and the end."""
         chunk = self._chunk
-        return max(self._peak, max(chunk.peak, chunk.cursor - chunk.spare) - chunk.start)
+        return max(self._peak, chunk.peak - chunk.start, self.used)
 
     @property
     def closed(self) -> bool:
@@ -652,7 +691,7 @@ class Region:
     def __repr__(self) -> str:
         state = self._chunk.state
         if not self.closed:
-            words = "open" if state == OPEN else "resetting" if state == RESETTING else "a scope is open"
+            words = "open" if state in (OPEN, UNBACKED) else "resetting" if state == RESETTING else "a scope is open"
         else:
             over = self._chunk.tenure is not None or self.released
             words = "closed" if over else "closed, memory kept by what still points in"
@@ -681,6 +720,10 @@ class Region:
         chunk = self._chunk
         reservation = chunk.reservation
         assert 0 <= chunk.start <= chunk.cursor <= reservation.size
+        if chunk.state == UNBACKED:
+            assert chunk.limit == -1 and chunk.cursor == 0 and chunk.inner is None
+            assert chunk.view is None and chunk.exporter is None and chunk.tenure is None and chunk.batches is None
+            return
         if self.closed:
             assert chunk.limit == -1 and chunk.view is None and chunk.inner is None
             assert chunk.tenure is None and chunk.exporter is None and not chunk.batches and not chunk.stale
@@ -691,6 +734,7 @@ class Region:
         assert chunk.zeroed <= reservation.committed <= round_up(reservation.size, 1 << 16) or chunk.limit == -1
         assert chunk.view is not None and chunk.view.nbytes == reservation.size
         assert chunk.state in (OPEN, SUSPENDED) and (chunk.inner is not None) == (chunk.state == SUSPENDED)
+        chunk.check_ahead()
         if chunk.inner is None:  # zeroed means zero: looked at up to where anybody has ever written
             assert not any(chunk.view[chunk.cursor : max(chunk.cursor, min(chunk.zeroed, reservation.dirty))])
         else:
@@ -717,9 +761,7 @@ def new_region(chunk: Chunk, options: Options, parent: Region | None = None) -> 
 
 def _behind(chunk: Chunk, exporter: Exporter, tenure: Tenure) -> Chunk:
     """A chunk over the same memory, behind all that was used of it."""
-    new = Chunk(chunk.reservation, exporter, tenure, chunk.start, chunk.outer, chunk.cursor)
-    new.aheads = chunk.aheads
-    return new
+    return Chunk(chunk.reservation, exporter, tenure, chunk.start, chunk.outer, chunk.cursor)
 
 
 _cast: Callable[[memoryview, str], memoryview[Any]] = memoryview.cast  # type: ignore[assignment]  # wants literals

@@ -13,7 +13,7 @@ from itertools import compress, starmap
 from . import _pages
 from ._atomic import critical, new_lock
 from ._errors import CommitError, ReserveError
-from ._layout import LARGE_CLEAR, SMALL_PAGES, commit_target, round_up
+from ._layout import LARGE_CLEAR, SMALL_PAGES, ahead_target, commit_target, round_up
 from ._lifetime import CHAR_POINTER, ffi
 
 try:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from _cffi_backend import CData
 
+    from ._ahead import Ahead
     from ._atomic import Lock
     from ._pages import Pages
 
@@ -37,13 +38,15 @@ class Reservation:
     Attributes:
         address: where it starts.
         size: bytes that were asked for; the range itself is rounded up to the system's granularity.
-        committed: bytes from the start that are usable; only ever raised while a region uses them.
+        aheads: what was taken ahead, for blocks that grow: gaps in what is committed.
+        committed: bytes from the start that are usable, but for those gaps.
         dirty: bytes from the start that may have been written to; those above are zero.
         lock: for the critical sections of whoever bumps in here.
+        lowered: how often `committed` was lowered.
         secret: whether core dumps leave it out.
     """
 
-    __slots__ = ("_pages", "address", "committed", "dirty", "lock", "secret", "size")
+    __slots__ = ("_pages", "address", "aheads", "committed", "dirty", "lock", "lowered", "secret", "size")
 
     def __init__(self, address: int, size: int, secret: bool, pages: Pages) -> None:
         self._pages = pages
@@ -53,6 +56,13 @@ class Reservation:
         self.size: int = size
         self.committed: int = 0
         self.dirty: int = 0
+        self.lowered = 0
+        self.aheads: list[Ahead] = []
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page."""
+        return self._pages.page_size
 
     def commit(self, needed: int) -> None:
         """Make at least the first `needed` bytes usable. Any number of threads may do so at a time.
@@ -60,31 +70,54 @@ class Reservation:
         Raises:
             CommitError: the system refused; what was usable still is.
         """
-        committed = self.committed
-        if needed <= committed:
-            return
+        while True:
+            lowered = self.lowered
+            committed = self.committed
+            if needed <= committed:
+                return
+            page = self._pages.page_size
+            target = commit_target(committed, needed, self.size, page, self.gaps() if self.aheads else 0)
+            self._raise_committed(self.commit_range(committed, round_up(needed, page), target), lowered)
+
+    def commit_range(self, start: int, least: int, target: int) -> int:
+        """Make whole pages from `start` on usable, up to `target`, or at least up to `least`. Up to where they are.
+
+        Raises:
+            CommitError: the system refused.
+        """
         pages = self._pages
-        least = round_up(needed, pages.page_size)
-        target = commit_target(committed, needed, self.size, pages.page_size)
         try:
-            pages.commit(self.address + committed, target - committed)
+            pages.commit(self.address + start, target - start)
         except CommitError:
             if target == least:
                 raise
             target = least
-            pages.commit(self.address + committed, target - committed)
+            pages.commit(self.address + start, target - start)
         if not self.secret:
-            pages.admit_to_dumps(self.address + committed, target - committed)
+            pages.admit_to_dumps(self.address + start, target - start)
         if pages.huge_size and target > SMALL_PAGES:
-            start = max(committed, SMALL_PAGES)
-            pages.advise_huge(self.address + start, target - start)
-        self._raise_committed(target)
+            first = max(start, SMALL_PAGES)
+            pages.advise_huge(self.address + first, target - first)
+        return target
+
+    def steps_ahead(self, start: int, committed: int, needed: int, edge: int) -> tuple[int, int]:
+        """Up to where to commit of what was taken ahead, at `start`: at least, and better."""
+        page = self._pages.page_size
+        return min(round_up(needed, page), edge), ahead_target(start, committed, needed, edge, page)
 
     @critical
-    def _raise_committed(self, target: int) -> None:
-        """Commits may overlap in several threads: the boundary is never lowered."""
-        if self.committed < target:
+    def _raise_committed(self, target: int, lowered: int) -> None:
+        """Commits may overlap in several threads. Was the boundary lowered meanwhile, nothing is known of it."""
+        if self.lowered == lowered and self.committed < target:
             self.committed = target
+
+    def usable(self, start: int) -> int:
+        """Bytes from `start` on that are usable."""
+        return min(max(self.committed - start, 0), self.size - start) - self.gaps(start)
+
+    def gaps(self, start: int = 0) -> int:
+        """Bytes from `start` on that are not usable, though `committed` says so."""
+        return sum(ahead.edge - ahead.committed for ahead in tuple(self.aheads) if ahead.start >= start)
 
     def clear(self, start: int, stop: int) -> None:
         """Zero committed memory that is the caller's alone. Large stretches are not touched where nobody wrote."""
@@ -92,8 +125,13 @@ class Reservation:
         if stop - start < LARGE_CLEAR:
             pages.clear(self.address + start, stop - start)
             return
-        for first, last in pages.touched(self.address + start, stop - start):
-            pages.clear(first, last - first)
+        for first, last in self.touched(start, stop):
+            pages.clear(self.address + first, last - first)
+
+    def touched(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Where something may have been written between two positions."""
+        found = self._pages.touched(self.address + start, stop - start)
+        return [(first - self.address, last - self.address) for first, last in found]
 
     def discard(self, start: int, stop: int) -> None:
         """Let go of the content of these bytes, as far as they are whole pages, to save RAM: nobody uses them."""
@@ -109,11 +147,21 @@ class Reservation:
         Raises:
             CommitError: the system refused; nothing has changed.
         """
-        keep = round_up(keep, self._pages.page_size)
-        if keep < self.committed:
-            self._pages.decommit(self.address + keep, self.committed - keep)
-            self.committed = keep
+        page = self._pages.page_size
+        keep = round_up(keep, page)
+        top = max(self.committed, round_up(self.dirty, page))  # behind a gap that was given up are pages too
+        if keep < top:
+            self._pages.decommit(self.address + keep, top - keep)
+            self.lowered += 1
+            self.committed = min(self.committed, keep)
             self.dirty = min(self.dirty, keep)
+
+    def forget(self, ahead: Ahead) -> None:
+        """Of what was taken ahead, nothing is left to know."""
+        try:
+            self.aheads.remove(ahead)
+        except ValueError:  # somebody else was faster
+            return
 
 
 def reserve(size: int, secret: bool = False) -> tuple[Reservation, CData]:

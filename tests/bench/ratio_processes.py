@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from itertools import repeat
+from typing import Any, NamedTuple, TypeAlias
 
 from scopedbump import RegionPool, bump_region
 
@@ -100,6 +102,33 @@ def _pair(size: int, ours: bool) -> Operation:
     return lease if ours else blocks
 
 
+TOTAL = 64 << 20
+"""Bytes of a block that grows."""
+
+
+def _append(size: int, ours: bool, model: Callable[[], Any]) -> Operation:
+    data = b"x" * size
+    pieces = TOTAL // size
+
+    def grown() -> None:
+        with bump_region() as a:
+            write = a.writer().write
+            for _ in repeat(None, pieces):
+                write(data)
+
+    def file() -> None:
+        write = model().write
+        for _ in repeat(None, pieces):
+            write(data)
+
+    def array() -> None:
+        block = bytearray()
+        for _ in repeat(None, pieces):
+            block += data
+
+    return grown if ours else array if model is bytearray else file
+
+
 def _temporaries(size: int, ours: bool, retain: int | None = None, **handler: int) -> Operation:
     import numpy as np
 
@@ -123,6 +152,8 @@ WORKS: dict[str, Callable[[int, bool], Operation]] = {
     "fresh": _fresh,
     "taken": _taken,
     "pair": _pair,
+    "append, BytesIO": partial(_append, model=io.BytesIO),
+    "append, bytearray": partial(_append, model=bytearray),
     "handler()": _temporaries,
     "handler(), retain=": partial(_temporaries, retain=1 << 30),
     "handler(min_bytes=65536)": partial(_temporaries, min_bytes=1 << 16),

@@ -171,10 +171,17 @@ def _large_rows() -> Iterator[Row]:
             yield _processes(work, f"without, {age} process", most, name, size, age)
 
 
+def _growing_rows() -> Iterator[Row]:
+    for against in ("BytesIO", "bytearray"):
+        for size, shown, most in (64, "64 B", "3"), (4096, "4 KiB", "1.2"), (_MIB, "1 MiB", "0.8"):
+            work = f"a writer: append pieces of {shown} up to 64 MiB"
+            yield _processes(work, f"{against}, young process", most, f"append, {against}", size, "young")
+
+
 def rows() -> list[Row]:
     """All of them."""
     imports = [_import("import scopedbump", "1.5"), _import("import scopedbump; scopedbump.bump_region", "")]
-    return [*_call_rows(), *_foreign_rows(), *_whole_rows(), *_large_rows(), *imports]
+    return [*_call_rows(), *_foreign_rows(), *_whole_rows(), *_large_rows(), *_growing_rows(), *imports]
 
 
 # -- the table

@@ -5,6 +5,7 @@ Each line in a process of its own: how the resident memory grew.
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -61,6 +62,41 @@ def _dead_blocks() -> int:
         return (process.resident() or 0) - before
 
 
+def _grown(make: Callable[[], tuple[Callable[[bytes], object], object]]) -> int:
+    """By how much the most that was resident at a time grew, when 64 MiB came in pieces of 1 MiB."""
+    data = bytes(_MIB)
+    before = _highest()
+    write, kept = make()
+    for _ in range(64):
+        write(data)
+    grew = _highest() - before
+    del kept
+    return grew
+
+
+def _highest() -> int:
+    if sys.platform == "win32":
+        return process.resident() or 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _writer() -> tuple[Callable[[bytes], object], object]:
+    region = bump_region()
+    return region.writer().write, region
+
+
+def _file() -> tuple[Callable[[bytes], object], object]:
+    file = io.BytesIO()
+    return file.write, file
+
+
+def _array() -> tuple[Callable[[bytes], object], object]:
+    block = bytearray()
+    return block.extend, block
+
+
 LINES: dict[str, Callable[[], int]] = {
     "1 GiB reserved": lambda: _reserved(1 << 30),
     "1 TiB reserved": lambda: _reserved(1 << 40),
@@ -70,6 +106,9 @@ LINES: dict[str, Callable[[], int]] = {
     "100,000 blocks of 64 B, kept": _kept_blocks,
     "100,000 memoryview(bytearray(64)), kept": _kept_bytearrays,
     "1,000,000 blocks of 64 B, untouched, dropped": _dead_blocks,
+    "64 MiB in pieces of 1 MiB, a writer, at its peak": lambda: _grown(_writer),
+    "64 MiB in pieces of 1 MiB, BytesIO, at its peak": lambda: _grown(_file),
+    "64 MiB in pieces of 1 MiB, bytearray, at its peak": lambda: _grown(_array),
 }
 
 

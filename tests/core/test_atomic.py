@@ -33,8 +33,9 @@ from scopedbump import (
     _atomic,
     bump_region,
 )
-from scopedbump._chunk import Ahead, Chunk
+from scopedbump._chunk import Chunk
 from scopedbump._memory import Memory
+from scopedbump._places import Places
 
 
 def import_everything() -> None:
@@ -254,7 +255,7 @@ def everything() -> None:
         memory = Memory(a)
         view, start, mark, _ = memory.alloc_raw(8, 8)
         memory.rewind(view, mark, start + 8)
-        a._chunk.take_back(view, mark, mark)
+        a._chunk.take_back(view, mark, mark, 0)
         del view
         memory.make(memoryview.__getitem__, 8, 7)
         bumper = memory.bumper(8)
@@ -263,14 +264,27 @@ def everything() -> None:
         with a.scope() as inner:
             inner.alloc(10)
         del bumper
-        ahead = Ahead()
-        a._chunk.bump_ahead(ahead, 100, 16, 4096)
-        a._chunk.fill(ahead, 0, 10)
-        a._chunk.settle(ahead, a._chunk.cursor)
-        del ahead
+    with bump_region(1 << 20) as a:
+        with a.writer() as writer:
+            writer.write(bytearray(100_000))
+            writer.get_buffer()
+            writer.buffer_updated(1)
+            writer.getbuffer()
+            writer.truncate(10)
+            writer.seek(200_000)
+            writer.write(b"behind zeros")
         a.reset()
-    with RegionPool(1 << 20) as pool, pool.region() as b:
+    with RegionPool(1 << 20, max_out=3) as pool, pool.region() as b, pool._region_on_demand(pool._options) as c:
         b.alloc(1)
+        c.alloc(1)
+    places = Places(1)
+    place = places.take()
+    places.queue(lambda _: True)
+    assert place is not None
+    place.leave()
+    del place
+    places.taken = 3  # as after exceptions that were lost
+    assert places.take() is not None
     with suppress(ImportError):
         arrays_come_and_go()
 

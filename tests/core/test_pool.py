@@ -363,6 +363,8 @@ def test_escape_is_obeyed() -> None:
         ({"size": 1.5}, TypeError, r"size must be an int, not 1\.5"),
         ({"max_idle": -1}, ValueError, "max_idle must be zero or more, not -1"),
         ({"max_idle": "4"}, TypeError, "max_idle must be an int, not '4'"),
+        ({"max_out": 0}, ValueError, "max_out must be positive, not 0"),
+        ({"max_out": "4"}, TypeError, "max_out must be an int, not '4'"),
         ({"retain": -4096}, ValueError, "retain must be zero or more, not -4096"),
         ({"retain": "1M"}, TypeError, "retain must be an int, not '1M'"),
         ({"name": 7}, TypeError, "name must be a str, not 7"),

@@ -156,7 +156,7 @@ def test_a_child_has_a_pool_of_its_own() -> None:
         view[:] = b"p" * 100
         child = os.fork()
         if not child:
-            assert pool.stats() == (0,) * 8, pool.stats()
+            assert pool.stats()[:8] == (0,) * 8, pool.stats()
             assert not maps or not mapped(at_idle)
             view[:] = b"c" * 100
             assert a.alloc(100) == bytes(100)

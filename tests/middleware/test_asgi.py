@@ -67,7 +67,7 @@ def test_a_request_has_a_region(kind: str) -> None:
 
 
 def test_the_state_of_the_server_is_kept() -> None:
-    """What the lifespan put into the state stays there, and the dict stays the one that others look into."""
+    """What the lifespan put into the state stays there, others see what the application writes, and no region."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["state"]["database"] == "here"
@@ -75,7 +75,67 @@ def test_the_state_of_the_server_is_kept() -> None:
 
     state = {"database": "here"}
     Server(app).serve({"type": "http", "state": state})
-    assert state.keys() == {"database", "user", "scratch"}
+    assert state == {"database": "here", "user": "me"}
+
+
+def test_a_state_that_requests_share() -> None:
+    """Each of two requests that take turns finds its own region in a dict that the server gave to both."""
+    state: dict[str, Any] = {}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(3):
+            assert scope["state"]["scratch"] is current_region()
+            await asyncio.sleep(0)
+
+    server = Server(app)
+
+    async def main() -> None:
+        calls = (server.app({"type": "http", "state": state}, server.receive, server.send) for _ in range(2))
+        await asyncio.gather(*calls)
+
+    asyncio.run(main())
+    assert state == {}
+
+
+def test_writes_reach_the_state_of_the_server() -> None:
+    """However the application changes the state, it is the same in what others look into."""
+    state: dict[str, Any] = {"a": 1, "b": 2, "c": 3, "d": 4}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        mine = scope["state"]
+        mine.update({"e": 5}, f=6)
+        mine |= {"g": 7}
+        assert mine.setdefault("h", 8) == 8 and mine.setdefault("a", 0) == 1
+        del mine["b"]
+        assert mine.pop("c") == 3 and mine.pop("none", 0) == 0
+        mine["z"] = 0
+        assert mine.popitem() == ("z", 0)
+        assert {key: value for key, value in mine.items() if key != "scratch"} == state
+        assert state == {"a": 1, "d": 4, "e": 5, "f": 6, "g": 7, "h": 8}
+        mine.clear()
+
+    Server(app).serve({"type": "http", "state": state})
+    assert state == {}
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_a_middleware_around_another(state: bool) -> None:
+    """A mounted application has its own region, and the outer one finds its own afterwards."""
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["state"]["scratch"] is current_region()
+        assert current_region().size == 1 << 16
+        scope["state"]["found"] = True
+
+    mounted = ScratchMiddleware(inner, RegionPool(1 << 16))
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        mine = scope["state"]["scratch"]
+        await mounted(scope, receive, send)
+        assert scope["state"]["scratch"] is mine is current_region()
+        assert scope["state"]["found"]
+
+    Server(outer).serve({"type": "http", "state": {}} if state else None)
 
 
 def test_lifespan_passes_through() -> None:
@@ -329,6 +389,7 @@ def test_a_pool_of_its_own() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert current_region().name == "request"
+        current_region().alloc(1)
 
     one, two = ScratchMiddleware(app), ScratchMiddleware(app)
     assert one.pool is not two.pool

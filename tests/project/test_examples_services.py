@@ -145,3 +145,14 @@ def test_the_wsgi_example(command: list[str]) -> None:
         stats = settled(port, refused=3)
         assert stats["leases"] >= 28
         assert stats["hits"] > stats["misses"]
+
+
+def test_the_metrics_example() -> None:
+    """It serves every figure of `stats()` under its name, with the name of the pool."""
+    pytest.importorskip("prometheus_client")
+    with running("pool_metrics.py", "PORT") as port:
+        status, body, _ = ask(port, "GET", "/metrics")
+    assert status == 200
+    text = body.decode()
+    for name in ("leases_total", "misses_total", "refused_total", "out", "escaped", "peak", "oldest_seconds"):
+        assert f'\nscopedbump_{name}{{pool="demo"}} ' in text, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import assert_type
 
@@ -18,6 +19,7 @@ from scopedbump import (
     RegionPool,
     ReserveError,
     ScopedBumpError,
+    Writer,
     bump_region,
     current_region,
 )
@@ -42,6 +44,13 @@ def right() -> None:
         assert_type(3 in a, bool)
         with a.scope(escape="raise") as scope:
             assert_type(scope, Region)
+        with a.writer(1 << 20, align=64) as writer:
+            assert_type(writer, Writer)
+            assert_type(writer.write(b"abc"), int)
+            assert_type(writer.get_buffer(), memoryview)
+            file: io.BufferedIOBase = writer
+            print(file, io.TextIOWrapper(writer))
+        assert_type((writer.finish(), writer.getbuffer()), tuple[memoryview, memoryview])
         a.reset()
         a.free(object())
         with a.as_current():
@@ -78,6 +87,9 @@ def wrong(a: Region, pool: RegionPool) -> None:
     a.array("x", 3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     a.array("i", [1.5])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     a.array("i", values=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    a.writer("64")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    a.writer(64, 16)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    a.writer().write("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     a.slab("64")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     a.size = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     a.other = 3  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]

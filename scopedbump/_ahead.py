@@ -1,0 +1,216 @@
+"""Ahead: what a region took ahead for a block that grows, and how far that is filled. The inside of a writer.
+
+The rules (numbers are those of the promises in the README):
+
+- `start`, `stop`, `committed` and `edge` are positions in the reservation, the rest counts from `start`:
+
+      start            end     high    ready    committed             edge  stop
+      | content        |       |       |        |  not committed      |     |
+                        own or zero     may be written
+
+- Nobody writes but through `view`, which covers just this range, and not behind `ready`. After the end of the region
+  or of the writer the view is released: whoever comes too late gets an error, and never touches what is somebody else's
+  by then (4, 9). So it needs no lock where one byte code writes and the next moves `end`.
+- `ready` is raised first, and never when the region is over: its memory counts as written up to there (6).
+- What lies between `end` and `high` was content or was shown, and so is the writer's own. Behind that may be what
+  others left, up to `foreign`: it is cleared before it is shown, or becomes content unwritten (6).
+- It refers neither to the region nor to the writer: the region may be lost while it has this.
+"""
+
+from __future__ import annotations
+
+from . import _views
+from ._atomic import atomic, critical
+from ._layout import WINDOW
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._atomic import Lock
+    from ._lifetime import Exporter
+
+_ZEROS = memoryview(bytes(WINDOW))
+
+_released = memoryview(b"")
+_released.release()
+
+
+class Ahead:
+    """What was taken ahead.
+
+    Attributes:
+        committed: up to where it is committed, in whole pages; more than `edge` when it was all along.
+        edge: where the page begins that is shared with what lies behind.
+        end: bytes of content.
+        exporter: what the views of rooms refer to; None when there were none.
+        foreign: up to where others may have written.
+        high: the most bytes that were content, or were shown.
+        keep: bytes that views of the content show.
+        limit: up to where the fast path may append, or -1.
+        lock: the reservation's.
+        open: whether it can still be written.
+        ready: up to where it is committed and may be written.
+        rooms: the views behind the end that were shown, as `_views` keeps them.
+        seat: where to read and write next, or -1: at the end.
+        start, stop: where it lies; -1 before it is taken.
+        view: what to write through.
+    """
+
+    __slots__ = (
+        "committed",
+        "edge",
+        "end",
+        "exporter",
+        "foreign",
+        "high",
+        "keep",
+        "limit",
+        "lock",
+        "open",
+        "ready",
+        "rooms",
+        "seat",
+        "start",
+        "stop",
+        "view",
+    )
+
+    def __init__(self, lock: Lock | None) -> None:
+        self.lock = lock
+        self.start = self.stop = self.limit = self.seat = -1
+        self.committed = self.edge = self.end = self.foreign = self.high = self.keep = self.ready = 0
+        self.open = True
+        self.view: memoryview = _released
+        self.exporter: Exporter | None = None
+        self.rooms: list[memoryview] = []
+
+    @property
+    def position(self) -> int:
+        """Where to read and write next."""
+        seat = self.seat
+        return self.end if seat < 0 else seat
+
+    @property
+    def size(self) -> int:
+        """Bytes that it may grow to."""
+        return self.stop - self.start
+
+    @critical
+    def put(self, end: int, seat: int, span: slice[int, int, None], data: memoryview, stop: int) -> bool:
+        """Write there, and go on behind it, if nobody else did anything meanwhile."""
+        if not self.open or self.end != end or self.seat != seat or stop > self.ready:
+            return False
+        self.view[span] = data
+        if stop >= end:
+            self.end = stop
+            self.seat = -1
+            if atomic:
+                self.limit = self.ready
+        else:
+            self.seat = stop
+        return True
+
+    @critical
+    def sit(self, seat: int) -> None:
+        """Read and write there next."""
+        if seat != self.end:
+            self.limit = -1
+            self.seat = seat
+        else:
+            self.seat = -1
+            if atomic and self.open:
+                self.limit = self.ready
+
+    @critical
+    def cut(self, size: int) -> None:
+        """The content ends after `size` bytes, if there are so many. What is read and written next stays."""
+        end = self.end
+        if size >= end or not self.open:
+            return
+        if self.high < end:
+            self.high = end
+        seat = end if self.seat < 0 else self.seat
+        self.limit = -1
+        self.seat = seat if seat != size else -1
+        self.end = size
+        if seat == size and atomic:
+            self.limit = self.ready
+
+    @critical
+    def grow(self, start: int, size: int) -> bool:
+        """So many bytes of the room at `start` were filled."""
+        if not self.open or self.end != start:
+            return False
+        self.end = start + size
+        self.seat = -1
+        if atomic:
+            self.limit = self.ready
+        return True
+
+    @critical
+    def show(self, end: int, stop: int) -> bool:
+        """What lies between these is about to be shown: it is zero, or the writer's own."""
+        if not self.open or self.end != end or stop > self.ready:
+            return False
+        if self.high < stop:
+            self.high = stop
+        return True
+
+    @critical
+    def show_content(self) -> int:
+        """The content is about to be shown: so many bytes."""
+        if self.open and self.keep < self.end:
+            self.keep = self.end
+        return self.end
+
+    @critical
+    def fill(self, committed: int) -> None:
+        """It is committed up to there."""
+        if self.committed < committed <= self.edge:
+            self.committed = committed
+
+    @critical
+    def adopt(self, exporter: Exporter) -> None:
+        """Rooms will refer to this, if they refer to nothing yet."""
+        if self.exporter is None and self.open:
+            self.exporter = exporter
+
+    @critical
+    def seal(self) -> None:
+        """Nothing is written any more."""
+        self.limit = -1
+        if self.high < self.end:
+            self.high = self.end
+        self.open = False
+
+    @critical
+    def _zero(self, span: slice[int, int, None], zeros: memoryview) -> None:
+        self.view[span] = zeros
+
+    def zero(self, start: int, stop: int) -> None:
+        """Zero what may not be, through the view: what was given back meanwhile is out of reach."""
+        for at in range(start, stop, WINDOW):
+            size = min(WINDOW, stop - at)
+            self._zero(slice(at, at + size), _ZEROS[:size])
+
+    def let_go(self) -> list[memoryview]:
+        """The end of the region: refer to none of its memory any more. The views of rooms that are to be revoked."""
+        self.limit = -1
+        self.view = _released
+        self.exporter = None
+        rooms, self.rooms = self.rooms, []
+        return rooms
+
+    def withdraw(self) -> list[memoryview]:
+        """The end of the writer: revoke what reaches behind the content. `keep` covers what may still point there.
+
+        May be repeated. The views that were revoked, as `_views` keeps them.
+        """
+        view, self.view = self.view, _released
+        view.release()
+        rooms, exporter = self.rooms, self.exporter
+        _views.revoke(rooms)
+        if exporter is not None and exporter.pinned():
+            self.keep = self.high
+        self.rooms = []
+        self.exporter = None
+        return rooms

@@ -1,0 +1,187 @@
+"""Every server with every framework, the same application bare and wrapped: status, headers and bytes are the same.
+
+What is not installed is skipped by its name, and so is a server that does not serve the bare application either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers import matrix_service
+from helpers.matrix_service import ASGI, WSGI
+
+HERE = Path(matrix_service.__file__).parent
+BIN = Path(sys.executable).parent
+PYTHON = [sys.executable, "-W", "ignore", "-m"]
+GUNICORN = [*PYTHON, "gunicorn", "--no-control-socket", "--log-level", "error", "-b", "127.0.0.1:PORT", "-k"]
+UVICORN = [*PYTHON, "uvicorn", "--log-level", "critical", "--port", "PORT"]
+GRANIAN = [*PYTHON, "granian", "--log-level", "critical", "--port", "PORT", "--interface"]
+HYPERCORN = [*PYTHON, "hypercorn", "-b", "127.0.0.1:PORT", "-k"]
+
+# What each needs to be installed, and its command.
+ASGI_SERVERS = {
+    "uvicorn-h11": (["uvicorn"], [*UVICORN, "--http", "h11", "--loop", "asyncio"]),
+    "uvicorn-httptools": (["uvicorn", "httptools", "uvloop"], [*UVICORN, "--http", "httptools", "--loop", "uvloop"]),
+    "hypercorn-asyncio": (["hypercorn"], [*HYPERCORN, "asyncio"]),
+    "hypercorn-uvloop": (["hypercorn", "uvloop"], [*HYPERCORN, "uvloop"]),
+    "hypercorn-trio": (["hypercorn", "trio"], [*HYPERCORN, "trio"]),
+    "granian": (["granian"], [*GRANIAN, "asgi"]),
+    "daphne": (["daphne"], [*PYTHON, "daphne", "-v", "0", "-b", "127.0.0.1", "-p", "PORT"]),
+}
+WSGI_SERVERS = {
+    "gunicorn-sync": (["gunicorn"], [*GUNICORN, "sync"]),
+    "gunicorn-gthread": (["gunicorn"], [*GUNICORN, "gthread", "--threads", "4"]),
+    "gunicorn-gevent": (["gunicorn", "gevent"], [*GUNICORN, "gevent"]),
+    "gunicorn-eventlet": (["gunicorn", "eventlet"], [*GUNICORN, "eventlet"]),
+    "granian": (["granian"], [*GRANIAN, "wsgi"]),
+    "uwsgi": (["uwsgi"], ["uwsgi", "--http11-socket", "127.0.0.1:PORT", "-L", "-w"]),
+    "bridge": (["uvicorn", "asgiref"], UVICORN),
+    **{
+        name: ([name], [])
+        for name in ("wsgiref", "werkzeug", "waitress", "cheroot", "bjoern", "gevent", "eventlet", "twisted")
+    },
+}
+REQUESTS = [
+    ("GET", "/plain", {}, 11),
+    ("HEAD", "/plain", {}, 11),
+    ("GET", "/plain", {}, 10),
+    ("GET", "/list", {}, 11),
+    ("GET", "/list", {}, 10),
+    ("GET", "/stream", {}, 11),
+    ("GET", "/stream", {}, 10),
+    ("HEAD", "/stream", {}, 11),
+    ("GET", "/empty", {}, 11),
+    ("GET", "/file", {}, 11),
+    ("HEAD", "/file", {}, 11),
+    ("GET", "/file", {"Range": "bytes=10-19"}, 11),
+    ("GET", "/missing", {}, 11),
+    ("POST", "/echo", {}, 11),
+]
+CHANGES = {"date", "last-modified", "expires"}
+
+Answer = tuple[int, list[tuple[str, str]], bytes]
+
+
+def is_installed(name: str) -> bool:
+    if name == "uwsgi":
+        return (BIN / "uwsgi").exists() or shutil.which("uwsgi") is not None
+    return importlib.util.find_spec(name) is not None
+
+
+@contextlib.contextmanager
+def serving(server: str, interface: str, framework: str, wrapped: bool) -> Iterator[int]:
+    """A server in a process of its own, with the application; what it wrote must hold nothing unraisable."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    command = (ASGI_SERVERS if interface == "asgi" else WSGI_SERVERS)[server][1]
+    if command:
+        command = [word.replace("PORT", str(port)) for word in command]
+        command.append("matrix_service" if server == "uwsgi" else "matrix_service:app")
+        if server == "uwsgi":
+            command = [str(BIN / "uwsgi"), *command[1:-1], "matrix_service:app"]
+    else:
+        command = [sys.executable, "-W", "ignore", "matrix_service.py", server, str(port)]
+    environment = {
+        **os.environ,
+        "FRAMEWORK": framework,
+        "INTERFACE": interface,
+        "WRAPPED": str(int(wrapped)),
+        "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", ""))),
+    }
+    if server == "bridge":
+        environment["BRIDGE"] = "1"
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command, cwd=HERE, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            for _ in range(200):
+                if process.poll() is not None:
+                    break
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                time.sleep(0.05)
+            if process.poll() is not None:
+                log.seek(0)
+                if wrapped:
+                    pytest.fail(log.read())
+                pytest.skip(f"{server} does not serve {framework} here: {log.read()[-300:]}")
+            yield port
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        log.seek(0)
+        output = log.read()
+    assert "Exception ignored" not in output, output
+    assert "was lost without" not in output, output
+
+
+def ask(port: int, method: str, path: str, headers: dict[str, str], version: int) -> Answer | str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection._http_vsn = version  # type: ignore[attr-defined]  # there is no other way to speak HTTP/1.0
+    connection._http_vsn_str = f"HTTP/1.{version % 10}"  # type: ignore[attr-defined]  # as above
+    with contextlib.closing(connection):
+        try:
+            connection.request(method, path, b"x" * 100_000 if method == "POST" else None, headers)
+            answer = connection.getresponse()
+            found = [(name.lower(), value) for name, value in answer.getheaders() if name.lower() not in CHANGES]
+            return answer.status, sorted(found), answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return type(error).__name__
+
+
+def compare(server: str, interface: str, framework: str) -> None:
+    for package in (ASGI_SERVERS if interface == "asgi" else WSGI_SERVERS)[server][0]:
+        if not is_installed(package):
+            pytest.skip(f"{package} is not installed")
+    if framework != "raw" and not is_installed(framework):
+        pytest.skip(f"{framework} is not installed")
+    answers: list[list[Answer | str]] = []
+    for wrapped in (False, True):
+        with serving(server, interface, framework, wrapped) as port:
+            answers.append([ask(port, *request) for request in REQUESTS])
+    for request, bare, wrapped_answer in zip(REQUESTS, *answers, strict=True):
+        if not isinstance(bare, str):  # what fails bare too is no fault of ours
+            assert wrapped_answer == bare, request
+    assert answers[0][0][0] == 200, answers[0][0]
+    assert answers[0][0][2] == b"plain"
+
+
+QUICK = {("uvicorn-h11", "asgi", "raw"), ("gunicorn-gthread", "wsgi", "raw"), ("wsgiref", "wsgi", "raw")}
+EVERYTHING = [
+    pytest.param(
+        server,
+        interface,
+        framework,
+        id=f"{server}-{interface}-{framework}",
+        marks=[] if (server, interface, framework) in QUICK else pytest.mark.long,
+    )
+    for interface, servers, frameworks in (("asgi", ASGI_SERVERS, ASGI), ("wsgi", WSGI_SERVERS, WSGI))
+    for server in servers
+    for framework in frameworks
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="servers are ended by signals")
+@pytest.mark.parametrize(("server", "interface", "framework"), EVERYTHING)
+def test_bare_and_wrapped_are_the_same(server: str, interface: str, framework: str) -> None:
+    """GET, HEAD, HTTP/1.0, ranges, files, generators, lists, empty bodies and uploads, by what the client gets."""
+    compare(server, interface, framework)
