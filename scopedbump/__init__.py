@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ._adapters.cffi_ import CData as CData
     from ._adapters.cffi_ import CffiAllocator as CffiAllocator
     from ._adapters.ctypes_ import CtypesAllocator as CtypesAllocator
+    from ._adapters.hooks import CffiHooks as CffiHooks
+    from ._adapters.hooks import CtypesHooks as CtypesHooks
     from ._adapters.numpy_ import NumpyAllocator as NumpyAllocator
     from ._allocator import Allocator as Allocator
     from ._allocator import HeapAllocator as HeapAllocator
@@ -45,8 +47,10 @@ __all__ = [
     "CData",
     "CallbackRefusedError",
     "CffiAllocator",
+    "CffiHooks",
     "CommitError",
     "CtypesAllocator",
+    "CtypesHooks",
     "Escape",
     "EscapeError",
     "EscapeWarning",
@@ -76,6 +80,7 @@ _FOUND_IN = {
     "_adapters.numpy_": ("NumpyAllocator",),
     "_adapters.cffi_": ("FFI", "CData", "CffiAllocator"),
     "_adapters.ctypes_": ("CtypesAllocator",),
+    "_adapters.hooks": ("CffiHooks", "CtypesHooks"),
     "_allocator": ("Allocator", "HeapAllocator", "TypedAllocator", "heap"),
     "_current": ("current_region",),
     "_errors": ("Escape", *(name for name in __all__ if name.endswith(("Error", "Warning")))),

@@ -1,4 +1,4 @@
-"""The command line: `python -m scopedbump info`, `demo` and `bench`."""
+"""The command line: `python -m scopedbump info`, `demo`, `bench` and `run`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from io import TextIOWrapper
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, or 1 when it could not do its work."""
     chosen = _parser().parse_args(arguments)
+    if chosen.command == "run" and not chosen.compare:
+        return _run(chosen)  # streams, signals and exceptions are the program's
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file's name need not fit the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
@@ -41,6 +43,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
         def run() -> int:
             return demo.run(chosen.file)
+    elif chosen.command == "run":
+        return _run_program(chosen)
     else:
         from ._cli import bench
 
@@ -56,6 +60,21 @@ def _run(chosen: argparse.Namespace) -> int:
         return 1
 
 
+def _run_program(chosen: argparse.Namespace) -> int:
+    from . import ScopedBumpError
+    from ._cli import run
+    from ._cli.errors import CommandError
+
+    try:
+        start = run.prepare(chosen)
+        if chosen.compare:
+            return start()
+    except (CommandError, ScopedBumpError) as error:
+        print(f"scopedbump run: {error}", file=sys.stderr)
+        return 1
+    return start()
+
+
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
 
@@ -63,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m scopedbump", description="Scratch memory with a lifetime you can see."
     )
     parser.add_argument("--version", action="version", version=f"scopedbump {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{info,demo,bench}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{info,demo,bench,run}")
     commands.add_parser("info", help="the system, its limits, and what a default region costs here")
     demo = commands.add_parser(
         "demo",
@@ -80,7 +99,24 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--quick", action="store_true", help="fewer and shorter rounds: rough figures in seconds")
     bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
     bench.add_argument("--svg", metavar="FILE", help="also draw the ratios as a bar chart")
+    _add_run(commands)
     return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="a program as it is, with NumPy's memory in a region",
+        description="Run a program with NumPy's memory in a region from its first line to its last.",
+        allow_abbrev=False,
+    )
+    run.add_argument("--size", type=int, default=1 << 30, metavar="N", help="bytes of the region; else 1 GiB")
+    run.add_argument("--min-bytes", type=int, metavar="N", help="smaller blocks are left to NumPy; else 1 MiB")
+    run.add_argument("--compare", action="store_true", help="run it both ways, several times, and say what it gains")
+    run.add_argument("--report", help=argparse.SUPPRESS)  # where to write what was served
+    run.add_argument("-m", dest="module", action="store_true", help="run a module, as python -m does")
+    run.add_argument("program", metavar="SCRIPT | MODULE")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="its arguments")
 
 
 if __name__ == "__main__":

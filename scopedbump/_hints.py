@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ._adapters.cffi_ import FFI as FFI
     from ._adapters.cffi_ import CffiAllocator as CffiAllocator
     from ._adapters.ctypes_ import CtypesAllocator as CtypesAllocator
+    from ._adapters.hooks import CffiHooks as CffiHooks
+    from ._adapters.hooks import CtypesHooks as CtypesHooks
     from ._adapters.numpy_ import NumpyAllocator as NumpyAllocator
     from ._current import Current as Current
     from ._errors import Escape as Escape
@@ -41,6 +43,8 @@ _FOUND_IN = {
     "CffiAllocator": "._adapters.cffi_",
     "FFI": "._adapters.cffi_",
     "CtypesAllocator": "._adapters.ctypes_",
+    "CffiHooks": "._adapters.hooks",
+    "CtypesHooks": "._adapters.hooks",
     "NumpyAllocator": "._adapters.numpy_",
     "NumpyHandler": "._adapters._numpy_handler",
     "Current": "._current",

@@ -95,6 +95,14 @@ class Memory:
             return None
         return former if former is not None and former.is_of(chunk) else Blocks(chunk, self._region.name)
 
+    def why_not(self) -> ScopedBumpError | None:
+        """Why nothing can be allocated; None when it can."""
+        try:
+            self._region._open_chunk()
+        except ScopedBumpError as why:
+            return why.with_traceback(None)
+        return None
+
     def batches(self, size: int, align: int, make: Callable[[memoryview, int, range], list[T]]) -> Iterator[T]:
         """The endless iterator over what `make(view, address, starts)` makes: the view begins at that address."""
         return batches(
@@ -233,6 +241,17 @@ class Blocks:
         chunk.prepare()
         address = chunk.reservation.address
         return address + start, address + mark
+
+    def covers(self, address: int) -> bool:
+        """Whether a block that was taken may begin there."""
+        chunk = self._chunk
+        start = chunk.reservation.address
+        return start + chunk.start <= address < start + chunk.reservation.size
+
+    def readable(self, address: int, stop: int) -> int:
+        """Up to where memory can be read, from a block on and up to one that lies behind it."""
+        base = self._chunk.reservation.address
+        return min([stop, *(base + gap for gap, _ in self._chunk.gaps() if base + gap > address)])
 
     def reaches_cursor(self, stop: int) -> bool:
         """Whether a block that ends there was the last that was taken."""

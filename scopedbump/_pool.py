@@ -28,10 +28,10 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias, TypeVar, final
 from weakref import ref
 
-from . import _pages, _views
+from . import _pages, _sent, _views
 from ._atomic import critical
 from ._chunk import Chunk, Unbacked
 from ._errors import CommitError, Escape, PoolFullError, RegionClosedError, checked_escape
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 Memory: TypeAlias = "tuple[Reservation, CData]"
 """What changes hands: the numbers of a reservation and the mapping, as `reserve` gives them."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 PERIOD: Final = 64
 """How many leases, at least, make a period, in which a pool without bounds of its own sees what is needed."""
@@ -290,7 +292,7 @@ class _FreeList:
         return chunk
 
     def acquire(self, place: Place | None) -> tuple[Chunk, _Lease]:
-        """A new lease and its chunk."""
+        """A new lease and its chunk, which is not prepared: who goes on to allocate does that better."""
         try:
             memory, exporter = self.idle.pop()  # the one that was used last has the warmest caches
         except IndexError:
@@ -309,9 +311,7 @@ class _FreeList:
             exporter = Exporter(reservation.address, reservation.size, lease)
         else:
             exporter.keeper.owner = lease
-        chunk = Chunk(reservation, exporter, lease)
-        chunk.prepare()
-        return chunk, lease
+        return Chunk(reservation, exporter, lease), lease
 
     def note_use(self, used: int) -> None:
         """A region has ended that used so many bytes."""
@@ -470,10 +470,12 @@ class RegionPool:
 
     Lifetime:
         A child process (`os.fork`) starts with an empty pool of its own; regions that were open at the fork go on in
-        both processes.
+        both processes. A pool pickles by its arguments: unpickled in another process it is that process's own pool,
+        the same one however often it comes; in its own process it is the pool itself. To close it is to close that of
+        one process. A process keeps the last 8 pools that came to it, others as long as something refers to them.
     """
 
-    __slots__ = ("__weakref__", "_free_list", "_options", "_unbacked")
+    __slots__ = ("__weakref__", "_free_list", "_key", "_options", "_unbacked")
 
     def __init__(
         self,
@@ -495,6 +497,7 @@ class RegionPool:
         self._options = Options(checked_name(name), "keep", bool(wipe), retain)
         self._begin(_FreeList(size, max_idle, max_out, self._options))
         _pools.add(ref(self, _pools.discard))
+        self._key = _sent.new_key(self)
 
     def region(self, *, escape: Escape = "keep") -> Region:
         """A region on a warm reservation: use it in a `with` block, or call `close()`.
@@ -518,6 +521,31 @@ class RegionPool:
         if free_list.closed:
             raise self._closed_error()
         return _leased(free_list, None if free_list.places is None else free_list.take_place(), options)
+
+    def scoped(self, function: Function) -> Function:
+        """Decorator: a region for each call of the function, as `current_region()` inside.
+
+        For functions, coroutine functions, generator functions and asynchronous ones, also in classes (above `def`,
+        below `classmethod`). Where the function can be sent to another process, so can the decorated one: there its
+        regions are those of that process's own pool.
+
+        Args:
+            function: what a call does.
+
+        Returns:
+            A function of the same kind, with the same arguments, name and documentation.
+
+        Raises:
+            TypeError: it is no function. What `region` raises comes from the calls.
+
+        Lifetime:
+            The region ends with the call: when it returns or raises, when a coroutine is cancelled, when a generator
+            is exhausted, closed or dropped. A view that is returned is revoked by then; an ndarray that lies in the
+            region keeps its memory, so return a copy. A generator's region is current only while it runs.
+        """
+        from ._scoped import scoped
+
+        return scoped(self, function)
 
     def _region_at(self, place: Place, escape: Escape) -> Region:
         """A region for whom a place was found already."""
@@ -573,8 +601,10 @@ class RegionPool:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{self!r} can't be copied or pickled: its memory is in this process, once")
+    def __reduce__(self) -> tuple[object, ...]:
+        free_list, options = self._free_list, self._options
+        bounds = free_list.size, free_list.max_idle, options.retain, free_list.max_out
+        return _arrived, (self._key, *bounds, options.name, options.wipe, free_list.closed)
 
     def __repr__(self) -> str:
         free_list = self._free_list
@@ -602,9 +632,31 @@ class RegionPool:
 
 def _leased(free_list: _FreeList, place: Place | None, options: Options) -> Region:
     chunk, lease = free_list.acquire(place)
+    chunk.prepare()
     region = new_region(chunk, options)
     lease.region = ref(region)
     return region
+
+
+def _arrived(
+    key: bytes,
+    size: int,
+    max_idle: int | None,
+    retain: int | None,
+    max_out: int | None,
+    name: str,
+    wipe: bool,
+    closed: bool,
+) -> RegionPool:
+    """What a pickle of a pool says to call: this process's own pool."""
+
+    def make() -> RegionPool:
+        pool = RegionPool(size, max_idle=max_idle, retain=retain, max_out=max_out, name=name, wipe=wipe)
+        if closed:
+            pool.close()
+        return pool
+
+    return _sent.arrive(key, make)
 
 
 def checked_pool(value: RegionPool | None) -> RegionPool:

@@ -592,7 +592,10 @@ class Region:
             warn(what, EscapeWarning, stacklevel=3)
 
     def __reduce__(self) -> hints.NoReturn:
-        raise TypeError(f"{self!r} can't be copied or pickled: its memory is in this process, once")
+        raise TypeError(
+            f"{self!r} can't be copied or pickled: its memory is in this process, once. "
+            "Send its pool, which is each process's own there, and bytes(view) of what is in it"
+        )
 
     # -- adapters, made on first use
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Self, TypeAlias, final
 
+from ._chunk import UNBACKED
 from ._current import _current
 from ._errors import Escape, checked_escape
 from ._pool import RegionPool, checked_pool
@@ -97,16 +98,7 @@ class ScratchMiddleware:
             region = self.pool._region_on_demand(self._options)
 
         # All of this is in one function, and calls as little as can be: it is what an idle request costs.
-        begun = False
-        unbacked = region._chunk
-
-        def send_pinned(message: Message) -> Awaitable[None]:
-            nonlocal begun
-            begun = True
-            if region._chunk is not unbacked or inbox is not None:
-                message = _pinned(message)
-            return send(message)
-
+        answer = _Answer(send, region)
         state = scope.get("state")
         if state is None:
             scope["state"] = {"scratch": region}
@@ -116,10 +108,10 @@ class ScratchMiddleware:
             _set_own(own, "scratch", region)
         token = _current.set(region)
         try:
-            await self.app(scope, receive, send_pinned)
+            await self.app(scope, receive, answer)
         except BaseException as error:
             region.__exit__(type(error), error, None)
-            if begun or (status := refusal(self.pool, error, self.full_status)) is None:
+            if answer.begun or (status := refusal(self.pool, error, self.full_status)) is None:
                 raise
             await _answer(scope, send, status)
         else:
@@ -147,6 +139,23 @@ class ScratchMiddleware:
             raise
         inbox.close()
         return None
+
+
+class _Answer:
+    """What an application sends through: it knows whether the answer has begun, and sees to views."""
+
+    __slots__ = ("_region", "_send", "begun")
+
+    def __init__(self, send: Send, region: Region) -> None:
+        self._send = send
+        self._region = region
+        self.begun = False
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        self.begun = True
+        if self._region._chunk.state != UNBACKED:
+            message = _pinned(message)
+        return self._send(message)
 
 
 def _pinned(message: Message) -> Message:

@@ -38,9 +38,6 @@ python = ctypes.pythonapi
 capsule_pointer = ctypes.PYFUNCTYPE(_word, _object, ctypes.c_char_p)(("PyCapsule_GetPointer", python))
 new_capsule = ctypes.PYFUNCTYPE(_object, _word, ctypes.c_char_p, _word)(("PyCapsule_New", python))
 type_slot = ctypes.PYFUNCTYPE(_word, _object, ctypes.c_int)(("PyType_GetSlot", python))
-raise_in: Callable[[int, type[BaseException]], int] = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, _object)(
-    ("PyThreadState_SetAsyncExc", python)
-)
 
 try:
     umath = importlib.import_module("numpy._core._multiarray_umath")

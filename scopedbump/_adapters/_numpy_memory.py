@@ -30,19 +30,16 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import errno
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 from weakref import ref
 
 from .._atomic import try_from_entry
-from .._errors import CallbackRefusedError
 from .._lifetime import ADDRESS, ffi
+from ._callbacks import immortal, make_callback, raise_behind
 from ._numpy_abi import (
     NAME,
     Handler,
@@ -55,13 +52,10 @@ from ._numpy_abi import (
     default_realloc,
     new_capsule,
     python,
-    raise_in,
     type_slot,
 )
 
 if TYPE_CHECKING:
-    from _cffi_backend import CData
-
     from ._numpy_blocks import FreeBlocks, Span
 
 
@@ -384,52 +378,18 @@ def _resume(error: BaseException, go_on: Callable[[Call], None], call: Call | No
     """Go on with a call that an exception interrupted, and raise that again when NumPy is back in Python."""
     call = call or Call()
     go_on(call)
-    _raise_behind(error)
+    raise_behind(error)
     return call.result
 
 
-def _raise_behind(error: BaseException) -> None:
-    """Raise it in this thread as soon as that runs Python again. The last thing to do: by unpacking, not by a call."""
-    if isinstance(error, (RecursionError, MemoryError)):
-        return
-    once = [error.with_traceback(None)]  # its frames hold blocks
-
-    class Again(BaseException):
-        def __new__(cls, *_: object) -> Any:
-            return once.pop()  # the interpreter takes what it gets here for the exception
-
-    (_threads,) = map(raise_in, (threading.get_ident(),), (Again,))
-
-
-def _give_up(_: type[BaseException], error: BaseException, trace: TracebackType | None) -> int:
-    """No stack was left, or what interrupted it came a second time: NumPy hears that there is no memory."""
-    _raise_behind(error)
-    return 0
-
-
-class _Callbacks(Protocol):
-    def callback(self, cdecl: str, function: Callable[..., int], *, onerror: Callable[..., int]) -> CData: ...
-
-
-def _make_callbacks() -> list[CData]:
-    try:
-        return [
-            cast("_Callbacks", ffi).callback(f"uintptr_t(*)({arguments})", function, onerror=_give_up)
-            for function, arguments in (
-                (_malloc, "uintptr_t, size_t"),
-                (_calloc, "uintptr_t, size_t, size_t"),
-                (_realloc, "uintptr_t, uintptr_t, size_t"),
-            )
-        ]
-    except MemoryError as refusal:  # so cffi says it
-        raise CallbackRefusedError(
-            errno.EACCES,
-            "NumPy can't call back into Python: this system refuses memory that is written to and then executed "
-            "(PR_SET_MDWE, SELinux, a hardened kernel); arrays of Region.numpy need no callbacks",
-        ) from refusal
-
-
-_callbacks = _make_callbacks()
+_callbacks = [
+    make_callback(f"uintptr_t(*)({arguments})", function, "arrays of Region.numpy need no callbacks")
+    for function, arguments in (
+        (_malloc, "uintptr_t, size_t"),
+        (_calloc, "uintptr_t, size_t, size_t"),
+        (_realloc, "uintptr_t, uintptr_t, size_t"),
+    )
+]
 _TP_FINALIZE = 80  # Include/typeslots.h
 _functions = [*(int(ffi.cast(ADDRESS, callback)) for callback in _callbacks), type_slot(Slot, _TP_FINALIZE)]
 _used.append(Slot())
@@ -437,7 +397,7 @@ _alone = sys.getrefcount(_used[0].capsule)
 
 # Never freed, whatever becomes of this module.
 _immortal = (NAME, _callbacks, slots, _deferred)
-python.Py_IncRef(ctypes.py_object(_immortal))
+immortal(_immortal)
 
 
 def _retire() -> None:

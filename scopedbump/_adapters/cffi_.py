@@ -74,6 +74,7 @@ class CData(Protocol):
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __bool__(self) -> bool: ...
+    def __call__(self, *arguments: Any) -> Any: ...
     def __add__(self, items: int, /) -> CData: ...
     def __sub__(self, other: Any, /) -> Any: ...
 
@@ -298,6 +299,18 @@ class CffiAllocator:
         finally:
             del known, start  # a traceback must not pin
 
+    def hooks(self) -> hints.CffiHooks:
+        """Functions with which a C library allocates in this region, until it ends or is reset.
+
+        Raises:
+            TypeError: there is no region: on the heap a library uses its own allocator.
+            RegionClosedError, RegionBusyError: the region has ended, or a scope is open in it.
+            NotImplementedError: this is a sub-interpreter.
+        """
+        from .hooks import CffiHooks
+
+        return CffiHooks(self._memory, self.ffi)
+
     def slab(self, cdecl: CDecl, /) -> Iterator[CData]:
         """Raw: an endless iterator of pointers that keep nothing alive, the fastest way to make many objects.
 
@@ -353,6 +366,11 @@ class HeapObjects(CffiAllocator):
         start = _ffi.cast(CHAR_POINTER, address)
         keep_alive(keeper, start)
         return _ffi.from_buffer(ctype, _ffi.buffer(start, size), True)
+
+    def hooks(self) -> hints.CffiHooks:
+        from .hooks import no_hooks_on_the_heap
+
+        no_hooks_on_the_heap()
 
     def slab(self, cdecl: CDecl, /) -> Iterator[CData]:
         return map(_ffi.new, repeat(_pointer_type(self.ffi, cdecl)[0]))

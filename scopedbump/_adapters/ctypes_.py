@@ -293,6 +293,20 @@ class CtypesAllocator:
         make = batch_singly if size % align or not cpython else batch_values if is_value(ctype) else batch_items
         return self._memory.batches(size, align, make(ctype))
 
+    def hooks(self) -> hints.CtypesHooks:
+        """Functions with which a C library allocates in this region, until it ends or is reset.
+
+        Raises:
+            TypeError: there is no region: on the heap a library uses its own allocator.
+            RegionClosedError, RegionBusyError: the region has ended, or a scope is open in it.
+            NotImplementedError: this is a sub-interpreter.
+        """
+        from .hooks import CtypesHooks, no_hooks_on_the_heap
+
+        if not isinstance(self._memory, Memory):
+            no_hooks_on_the_heap()
+        return CtypesHooks(self._memory)
+
     # -- what lies in the region, as the value of a pointer
 
     def _fitted(

@@ -26,6 +26,7 @@ from .. import _atomic
 from .. import _hints as hints
 from .._layout import checked_int
 from .._memory import Memory
+from ._callbacks import is_main_interpreter
 
 if TYPE_CHECKING:
     from ._numpy_blocks import FreeBlocks
@@ -205,7 +206,7 @@ class NumpyAllocator:
         least = checked_int(min_bytes, "min_bytes", 0)
         if not _atomic.atomic:
             raise NotImplementedError("NumPy's allocator can be a region only on CPython with a GIL")
-        if not _is_main_interpreter():
+        if not is_main_interpreter():
             raise NotImplementedError("NumPy's allocator can be a region only in the main interpreter")
         from ._numpy_handler import NumpyHandler
 
@@ -256,12 +257,3 @@ def _checked_order(order: OrderLike | bytes) -> str:
     np.copy(0, order)  # type: ignore[arg-type]  # NumPy says what is wrong
     letter = order.decode() if isinstance(order, bytes) else order or "K"
     return letter.upper()
-
-
-def _is_main_interpreter() -> bool:
-    """Whether C can call Python here: in a sub-interpreter it would wait for ever."""
-    from ctypes import c_void_p, pythonapi
-
-    main, this = pythonapi.PyInterpreterState_Main, pythonapi.PyInterpreterState_Get
-    main.restype = this.restype = c_void_p
-    return bool(main() == this())

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import cffi
 import pytest
 
 import scopedbump
@@ -35,7 +36,7 @@ from scopedbump import (
 )
 from scopedbump._chunk import Chunk
 from scopedbump._memory import Memory
-from scopedbump._places import Places
+from scopedbump._places import Place, Places
 
 
 def import_everything() -> None:
@@ -274,19 +275,36 @@ def everything() -> None:
             writer.seek(200_000)
             writer.write(b"behind zeros")
         a.reset()
-    with RegionPool(1 << 20, max_out=3) as pool, pool.region() as b, pool._region_on_demand(pool._options) as c:
+    with RegionPool(1 << 20) as pool, pool.region() as b:
         b.alloc(1)
+    with RegionPool(1 << 20, max_out=1) as pool, pool._region_on_demand(pool._options) as c:
         c.alloc(1)
-    places = Places(1)
-    place = places.take()
-    places.queue(lambda _: True)
-    assert place is not None
-    place.leave()
-    del place
-    places.taken = 3  # as after exceptions that were lost
-    assert places.take() is not None
+    places_come_and_go()
+    with bump_region(1 << 20) as a:
+        malloc = a.cffi(cffi.FFI()).hooks().malloc("void *(*)(size_t)", "size")
+        assert malloc(10)
     with suppress(ImportError):
         arrays_come_and_go()
+
+
+def places_come_and_go() -> None:
+    places = Places(1)
+    handed_on: list[Place] = []
+
+    def offer(place: Place) -> bool:
+        handed_on.append(place)
+        return True
+
+    for _ in range(2):
+        place = places.take()
+        assert place is not None
+        places.queue(offer)
+        place.leave()
+        handed_on.pop().leave()
+        lost = places.take()
+        assert lost is not None
+        lost.held = False  # and still counted: put right when the next one is asked for
+        del lost, place
 
 
 def arrays_come_and_go() -> None:

@@ -295,8 +295,8 @@ def test_a_region_can_not_be_copied_or_sent() -> None:
     import copy
     import pickle
 
-    with bump_region(1 << 20) as a, RegionPool(1 << 20) as pool:
-        for thing in (a, pool):
+    with RegionPool(1 << 20) as pool, bump_region(1 << 20) as a, pool.region() as b, a.scope() as c:
+        for thing in (a, b, c):
             for send in (copy.copy, copy.deepcopy, pickle.dumps):
                 with pytest.raises(TypeError, match="can't be copied or pickled"):
                     send(thing)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import gc
-import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -374,15 +372,6 @@ def test_bad_arguments(arguments: dict[str, object], error: type[Exception], tex
     """Each wrong argument is named, with its value."""
     with pytest.raises(error, match=text):
         RegionPool(**arguments)  # type: ignore[arg-type]  # that is the point
-
-
-def test_a_pool_can_not_be_copied() -> None:
-    """Two pools over one memory would be a crash: copies and pickles are refused."""
-    pool = RegionPool(MIB)
-    pool.region().close()
-    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="copied or pickled"):
-            duplicate(pool)
 
 
 def test_reprs() -> None:

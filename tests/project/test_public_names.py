@@ -25,8 +25,10 @@ PUBLIC = {
     "CData",
     "CallbackRefusedError",
     "CffiAllocator",
+    "CffiHooks",
     "CommitError",
     "CtypesAllocator",
+    "CtypesHooks",
     "Escape",
     "EscapeError",
     "EscapeWarning",
@@ -74,7 +76,7 @@ METHODS = {
         "used",
         "writer",
     },
-    "RegionPool": {"close", "closed", "name", "open_regions", "region", "size", "stats"},
+    "RegionPool": {"close", "closed", "name", "open_regions", "region", "scoped", "size", "stats"},
     "PoolStats": {
         "committed",
         "count",
@@ -92,8 +94,10 @@ METHODS = {
     },
     "Allocator": {"alloc"},
     "HeapAllocator": {"alloc", "cffi", "ctypes"},
-    "CffiAllocator": {"ffi", "new", "pointer", "slab", "string", "strings"},
-    "CtypesAllocator": {"array", "new", "pointer", "slab", "string", "strings"},
+    "CffiAllocator": {"ffi", "hooks", "new", "pointer", "slab", "string", "strings"},
+    "CffiHooks": {"calloc", "free", "malloc", "own", "realloc", "refused"},
+    "CtypesAllocator": {"array", "hooks", "new", "pointer", "slab", "string", "strings"},
+    "CtypesHooks": {"calloc", "free", "malloc", "own", "realloc", "refused"},
 }
 
 

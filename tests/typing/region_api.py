@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from typing import assert_type
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, assert_type
 
 from scopedbump import (
     DEFAULT_SIZE,
@@ -75,6 +75,54 @@ def errors(full: RegionFullError, reserve: ReserveError, commit: CommitError) ->
     roots: list[ScopedBumpError] = [full, reserve, commit, RegionClosedError(), RegionBusyError(), EscapeError()]
     warning: ResourceWarning = EscapeWarning()
     print(memory, system, value, runtime, buffer, roots, warning)
+
+
+def scoped(pool: RegionPool) -> None:
+    """A decorated function has the arguments and results that it had."""
+
+    @pool.scoped
+    def plain(count: int, *, name: str = "") -> float:
+        return count + len(name)
+
+    @pool.scoped
+    async def coroutine(count: int) -> str:
+        return str(count)
+
+    @pool.scoped
+    def generator(count: int) -> Iterator[int]:
+        yield count
+
+    @pool.scoped
+    async def async_generator(count: int) -> AsyncIterator[bytes]:
+        yield bytes(count)
+
+    class Work:
+        @pool.scoped
+        def method(self, count: int) -> float:
+            return plain(count)
+
+        @staticmethod
+        @pool.scoped
+        def static(count: int) -> float:
+            return plain(count)
+
+        @classmethod
+        @pool.scoped
+        def of_class(cls, count: int) -> float:
+            return plain(count)
+
+    assert_type(plain(3, name="x"), float)
+    waiting: Coroutine[Any, Any, str] = coroutine(3)
+    assert_type(generator(3), Iterator[int])
+    assert_type(async_generator(3), AsyncIterator[bytes])
+    assert_type(Work().method(3), float)
+    assert_type(Work.static(3), float)
+    assert_type(Work.of_class(3), float)
+    plain("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    print(waiting)
+    plain(3, "x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Work().method("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool.scoped(3)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
 
 
 def wrong(a: Region, pool: RegionPool) -> None:

@@ -1,0 +1,1 @@
+"""Hooks: C libraries that allocate in a region."""
