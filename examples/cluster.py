@@ -59,12 +59,10 @@ def expose(number: int, frame: Any) -> None:
 
 def smooth(frame: Any, blurred: Any, axis: int) -> None:
     """The mean with both neighbours along one axis, in place of what was there."""
-    before, after = (slice(None, -2), slice(2, None))
-    middle = slice(1, -1)
-    at = (lambda part: (part, slice(None))) if axis == 0 else (lambda part: (slice(None), part))
     blurred[...] = frame
-    blurred[at(middle)] += frame[at(before)]
-    blurred[at(middle)] += frame[at(after)]
+    middle, along = blurred.swapaxes(0, axis)[1:-1], frame.swapaxes(0, axis)
+    middle += along[:-2]
+    middle += along[2:]
     blurred /= 3.0
 
 
@@ -73,7 +71,7 @@ def stats_of_worker() -> PoolStats:
     return pool.stats()
 
 
-def run(client: Client, frames: int) -> None:
+def run(client: Any, frames: int) -> None:
     """The batch, and what the workers say of their memory."""
     start = perf_counter()
     summaries: list[Summary] = client.gather(client.map(summarize, range(frames), pure=False))
@@ -101,10 +99,8 @@ def main() -> None:
         with Client(chosen.scheduler) as client:
             run(client, chosen.frames)
         return
-    with (
-        LocalCluster(n_workers=chosen.workers, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
+    local: Any = LocalCluster(n_workers=chosen.workers, threads_per_worker=1, dashboard_address=":0")
+    with local, Client(local) as client:
         run(client, chosen.frames)
 
 

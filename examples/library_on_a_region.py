@@ -96,6 +96,7 @@ def main() -> None:
         print("expat is not on this machine")
         return
     with RegionPool(QUOTA, name="a document") as pool:
+        used = 0
         for _ in range(1000):
             with pool.region() as a:
                 assert count_elements(a, expat, GOOD) == 51

@@ -73,7 +73,7 @@ __all__ = [
     "heap",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _FOUND_IN = {
     "_adapters._numpy_handler": ("NumpyHandler",),  # these two are not in __all__: they need NumPy

@@ -74,6 +74,20 @@ class Ahead:
         "view",
     )
 
+    committed: int
+    edge: int
+    end: int
+    foreign: int
+    high: int
+    keep: int
+    limit: int
+    lock: Lock | None
+    open: bool
+    ready: int
+    seat: int
+    start: int
+    stop: int
+
     def __init__(self, lock: Lock | None) -> None:
         self.lock = lock
         self.start = self.stop = self.limit = self.seat = -1

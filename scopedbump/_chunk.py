@@ -399,6 +399,13 @@ class Chunk:
         aheads = [ahead for ahead in tuple(self.reservation.aheads) if ahead.start >= self.start]
         return sorted((ahead.committed, ahead.edge) for ahead in aheads if ahead.committed < ahead.edge)
 
+    def readable(self, start: int, stop: int) -> int:
+        """Up to where memory can be read from the start of a block on: `stop`, which lies behind it, or a gap."""
+        for gap, _ in self.gaps():
+            if start < gap < stop:
+                return gap
+        return stop
+
     def close_gaps(self) -> bool:
         """After the end: give back all from the first gap on, so that `reservation.committed` holds again.
 
@@ -598,6 +605,8 @@ class Chunk:
     def erase(self, exporter: Exporter) -> None:
         """Zero what was used. The view pins meanwhile: nobody else takes the memory for free."""
         view = exporter.view()
+        if self.exporter is not exporter:  # another thread has let go of it before this pinned
+            return
         at = self.start
         for start, stop in self.gaps():
             self.clear(view, at, start)
@@ -611,12 +620,12 @@ class Chunk:
         self.revoke()
         exporter = self.exporter
         if exporter is not None:
-            if exporter.pinned():
+            if wipe and not exporter.pinned():
+                self.erase(exporter)
+            if exporter.pinned():  # looked at after that: another thread may be wiping
                 self.escaped = True
                 self.kept = ref(exporter.anchor)
                 self.exporter = exporter = None  # the memory goes with the last that points in
-            elif wipe:
-                self.erase(exporter)
         tenure, self.tenure = self.tenure, None
         self.exporter = None
         if self.outer is not None:

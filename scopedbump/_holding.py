@@ -23,6 +23,7 @@ from _thread import get_ident
 
 import _cffi_backend
 
+from ._atomic import try_from_entry
 from ._lifetime import ffi, keep_alive
 
 TYPE_CHECKING = False
@@ -56,10 +57,18 @@ class _Collection:
         self.thread: int | None = None
         self.views: list[memoryview] = []
 
+    @try_from_entry
     def note(self, phase: str, _: object) -> None:
-        """Called by the collector before and after."""
-        self.thread = get_ident() if phase == "start" else None
-        self.views.clear()
+        """Called by the collector before and after. It ignores exceptions: a signal handler's is raised later."""
+        try:
+            self.thread = get_ident() if phase == "start" else None
+            self.views.clear()
+        except BaseException as error:  # noqa: BLE001  # raised again
+            from ._adapters._callbacks import raise_behind
+
+            self.thread = get_ident() if phase == "start" else None
+            self.views.clear()
+            raise_behind(error)
 
 
 _collection = _Collection()

@@ -251,7 +251,7 @@ class Blocks:
     def readable(self, address: int, stop: int) -> int:
         """Up to where memory can be read, from a block on and up to one that lies behind it."""
         base = self._chunk.reservation.address
-        return min([stop, *(base + gap for gap, _ in self._chunk.gaps() if base + gap > address)])
+        return base + self._chunk.readable(address - base, stop - base)
 
     def reaches_cursor(self, stop: int) -> bool:
         """Whether a block that ends there was the last that was taken."""

@@ -71,6 +71,10 @@ def bump_region(
     if retain is not None:
         retain = checked_int(retain, "retain", 0)
     options = Options(checked_name(name), checked_escape(escape), bool(wipe), retain)
+    # Imported with the first region, as `Region.array` needs it: a signal in the middle of an import breaks it for its
+    # handler. Not with this module, for it takes as long as all the rest.
+    import array  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
     return new_region(_own.reserve(size, options.wipe), options)
 
 
@@ -222,8 +226,8 @@ class Region:
                 self._back(chunk)
                 continue
             inner = chunk.inner
-            if inner is not None and inner.region() is None:  # the scope was lost, and even its finalizer interrupted
-                inner.stop(ENDED)
+            if inner is not None and (inner.state == ENDED or inner.region() is None):
+                inner.stop(ENDED)  # it is at its end, or was lost: its own end, or its finalizer, may be interrupted
                 inner.let_go(self._options.wipe)
                 continue
             what = "in use by an open scope" if state == SUSPENDED else "being reset"

@@ -56,7 +56,7 @@ class Reservation:
         self.size: int = size
         self.committed: int = 0
         self.dirty: int = 0
-        self.lowered = 0
+        self.lowered: int = 0
         self.aheads: list[Ahead] = []
 
     @property

@@ -21,6 +21,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._current import Current
+from ._errors import RegionClosedError
 
 if TYPE_CHECKING:
     from ._pool import RegionPool
@@ -53,7 +54,8 @@ def _wrapper_for(function: Callable[..., Any]) -> Callable[[RegionPool, Callable
 def _plain_function(pool: RegionPool, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         with pool.region() as region, region.as_current():
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+        return _usable(result, call)
 
     return call
 
@@ -61,9 +63,22 @@ def _plain_function(pool: RegionPool, function: Callable[..., Any]) -> Callable[
 def _coroutine_function(pool: RegionPool, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         with pool.region() as region, region.as_current():
-            return await function(*args, **kwargs)
+            result = await function(*args, **kwargs)
+        return _usable(result, call)
 
     return call
+
+
+def _usable(result: Any, function: Callable[..., Any]) -> Any:
+    """The result; an error here if it is a revoked view, for what carries results on would fail far from its cause."""
+    if type(result) is memoryview:
+        try:
+            result.nbytes  # noqa: B018  # it raises
+        except ValueError:
+            raise RegionClosedError(
+                f"{function.__qualname__} returned a view of its region, which has ended: return bytes(view), or a copy"
+            ) from None
+    return result
 
 
 def _generator_function(pool: RegionPool, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -267,7 +267,9 @@ class Writer(io.BufferedIOBase):
         ahead.sit(stop)
         return data
 
-    read1 = read
+    def read1(self, size: int | None = -1, /) -> bytes:
+        """As `read`."""
+        return self.read(size)
 
     def readinto(self, buffer: hints.Buffer, /) -> int:
         """Read into a writable buffer. How many bytes that were: 0 at the end."""

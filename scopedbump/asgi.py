@@ -83,8 +83,7 @@ class ScratchMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""
-        kind = scope["type"]
-        if kind != "http" and kind != "websocket":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         inbox: Inbox | None = None
@@ -167,7 +166,7 @@ def _pinned(message: Message) -> Message:
     return message
 
 
-_set_own = dict.__setitem__
+_set_own: Callable[[dict[str, Any], str, Any], None] = dict[str, Any].__setitem__
 
 
 class _State(dict[str, Any]):

@@ -42,7 +42,7 @@ class Scratch:
         escape: Escape = "keep",
         full_status: int | None = None,
     ) -> None:
-        self.pool = checked_pool(pool)
+        self.pool: RegionPool = checked_pool(pool)
         self._escape = checked_escape(escape)
         self._full_status = checked_status(full_status)
         if app is not None:

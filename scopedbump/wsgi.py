@@ -21,7 +21,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, cast, final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ._current import Current, _current
@@ -151,10 +151,12 @@ class _Response:
     def ending_with(self, body: Iterable[bytes], file_wrapper: object) -> Iterable[bytes]:
         """The body, or another that behaves as it, whose end is that of the region."""
         if type(body) is list or type(body) is tuple:
-            if _is_complete(body):
+            given = cast("list[bytes] | tuple[bytes, ...]", body)
+            is_list = isinstance(given, list)
+            if _is_complete(given):
                 self.region.close()
-                return _List(body) if type(body) is list else _Tuple(body)
-            blocks = _OpenList(body) if type(body) is list else _OpenTuple(body)
+                return _List(given) if is_list else _Tuple(given)
+            blocks = _OpenList(given) if is_list else _OpenTuple(given)
             blocks.close = _Closer(self, None)
             return blocks
         is_file = isinstance(body, file_wrapper) if isinstance(file_wrapper, type) else hasattr(body, "read")

@@ -42,13 +42,24 @@ def raise_behind(error: BaseException) -> None:
         else:
             sys.excepthook(type(error), error, error.__traceback__)
         return
-    once = [error.with_traceback(None)]  # its frames hold blocks
+    thread = threading.get_ident()
+    _errors[thread] = error.with_traceback(None)  # its frames hold blocks
+    (_threads,) = map(_raise_in, (thread,), (_Again,))
 
-    class Again(BaseException):
-        def __new__(cls, *_: object) -> Any:
-            return once.pop()  # the interpreter takes what it gets here for the exception
 
-    (_threads,) = map(_raise_in, (threading.get_ident(),), (Again,))
+_errors: dict[int, BaseException] = {}
+
+
+class _Again(BaseException):
+    """Raised in a thread, it becomes the error that is kept for it.
+
+    One class for all: to make one makes garbage, and the collection that comes of it may run Python, in which the error
+    would be lost.
+    """
+
+    def __new__(cls, *_: object) -> Any:
+        # The interpreter takes what it gets here for the exception.
+        return _errors.pop(threading.get_ident(), None) or BaseException.__new__(cls)
 
 
 def give_up(_: type[BaseException], error: BaseException, trace: TracebackType | None) -> int:

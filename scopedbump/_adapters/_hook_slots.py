@@ -58,7 +58,7 @@ class Turn:
     def __init__(self, memory: Memory, blocks: Blocks) -> None:
         self._memory = memory
         self.blocks = blocks
-        self.grown = 0, 0
+        self.grown: tuple[int, int] = (0, 0)
         self.loan: Loan | None = Loan()
         self.refused: ScopedBumpError | None = None
         blocks.at_end(self.end)
@@ -368,7 +368,7 @@ def _harmless() -> int:
         library, name = None, "pthread_self"
     void = _cffi_backend.new_void_type()
     ctype = _cffi_backend.new_function_type((), void)
-    function = _cffi_backend.load_library(library).load_function(ctype, name)
+    function: CData = _cffi_backend.load_library(library).load_function(ctype, name)
     return int(ffi.cast(ADDRESS, function))
 
 

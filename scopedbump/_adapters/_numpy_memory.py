@@ -34,7 +34,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import ref
 
 from .._atomic import try_from_entry
@@ -65,6 +65,7 @@ class Server(Protocol):
     @property
     def ended(self) -> bool:
         """Whether it serves no more."""
+        ...
 
     def serve(self, size: int, zero: bool, call: Call) -> None:
         """Put a block into `call.block`, or nothing: then it counts as passed on, for the default is asked."""
@@ -140,7 +141,7 @@ class Slot(list[Block]):
     """
 
     __slots__ = ("capsule", "handler", "serving")
-    __del__ = property(list.pop)
+    __del__ = property(cast("Callable[[Any], Any]", list[Any].pop))
     serving: Serving
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import reprlib
 import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def encoded(text: object) -> bytes:
 
 def encoded_all(items: Any) -> list[bytes]:
     """The same for each item of an iterable, which must not be a single string."""
-    if isinstance(items, (str, bytes)) or not hasattr(type(items), "__iter__"):
+    if isinstance(items, (str, bytes)) or not hasattr(cast("object", items), "__iter__"):
         raise TypeError(f"items must be an iterable of str or bytes, not {reprlib.repr(items)}")
     return [
         item if type(item) is bytes and 0 not in item else encoded(item)  # most are fine, and need no call

@@ -259,10 +259,17 @@ class CtypesHooks(_Hooks):
             raise TypeError(f"pointer must be a pointer of ctypes, not {reprlib.repr(pointer)}")
         made: Any = pointer
         address = c_void_p.from_buffer(made).value or 0
-        raw = leading(type(pointer), address, None)  # what destroys is not what keeps
-        end = (lambda _: destroy(raw)) if callable(destroy) else destroy
+        same: Any = made.__class__
+        bare = leading(same, address, None)  # what is destroyed is not what keeps
+
+        def end(_: object) -> object:
+            return destroy(bare) if destroy is not None else None
+
+        if destroy is not None and not callable(destroy):
+            raise TypeError(f"destroy must be callable or None, not {reprlib.repr(destroy)}")
         owner = _ffi.gc(_ffi.cast(CHAR_POINTER, address), self._destroyer(pointer, address, end))
-        return leading(type(pointer), address, owner)
+        owned: P = leading(same, address, owner)
+        return owned
 
 
 def _checked_roles(roles: object) -> str:

@@ -1,7 +1,8 @@
 """`python -m scopedbump run --compare`: a program with NumPy's memory in a region, and as it is.
 
-Each run is a fresh process. The two ways take turns, and which comes first alternates. The figures are the medians; the
-verdict goes by the ratio of each turn, for what disturbs the machine disturbs both of a turn alike.
+Each run is a fresh process. The two ways take turns, and which comes first alternates. The figures are the medians. The
+verdict goes by the ratio of each turn, for what disturbs the machine disturbs both of a turn alike; and by CPU time
+where the system says it, in which the share that other programs took is not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -54,8 +56,12 @@ def run(chosen: Namespace) -> int:
     status = turns[0][1].status
     if status:
         print(f"\nthe program ended with status {status}, both ways")
-    print("\n" + verdict([ours.seconds / plain.seconds for ours, plain in turns], figures))
+    print("\n" + verdict([_used(ours) / _used(plain) for ours, plain in turns], figures))
     return 0
+
+
+def _used(cost: Cost) -> float:
+    return cost.cpu or cost.seconds
 
 
 def _commands(chosen: Namespace, report: Path) -> tuple[list[str], list[str]]:
@@ -110,11 +116,12 @@ def _table(turns: list[tuple[Cost, Cost]]) -> str:
     sides = list(zip(*turns, strict=True))
     seconds = [median(cost.seconds for cost in side) for side in sides]
     rows.append(("time", *map(text.duration, seconds), f"{seconds[0] / seconds[1]:.2f}"))
-    for name, field, show in (
+    shows: list[tuple[str, str, Callable[[float], str]]] = [
         ("CPU time", "cpu", text.duration),
         ("page faults", "faults", lambda count: f"{count:,.0f}"),
         ("peak memory", "peak", lambda count: text.size(int(count))),
-    ):
+    ]
+    for name, field, show in shows:
         values = [[value for cost in side if (value := getattr(cost, field)) is not None] for side in sides]
         if all(values):
             both = [median(each) for each in values]
@@ -128,9 +135,9 @@ def verdict(ratios: list[float], figures: dict[str, int | str]) -> str:
     low, high, middle = ordered[1], ordered[-2], median(ordered)  # all but one turn agree
     why = _why(figures)
     if high < 1 and middle <= _WORTH and why is None:
-        return f"It pays here: {middle:.2f} of the time, {ordered[0]:.2f} to {ordered[-1]:.2f}."
+        return f"It pays here: {middle:.2f} of the CPU time, {ordered[0]:.2f} to {ordered[-1]:.2f}."
     if low > 1:
-        found = f"It does not pay here: {middle:.2f} of the time, {ordered[0]:.2f} to {ordered[-1]:.2f}."
+        found = f"It does not pay here: {middle:.2f} of the CPU time, {ordered[0]:.2f} to {ordered[-1]:.2f}."
     else:
         found = f"It does not pay here: no difference beyond the noise ({ordered[0]:.2f} to {ordered[-1]:.2f})."
     return found if why is None else f"{found}\n{why}"

@@ -38,7 +38,7 @@ if sys.platform == "linux":
 else:
     _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x40 if sys.platform == "darwin" else 0)
 # Elsewhere it may leave the content where it was, as it may: but then it saves nothing.
-_DONTNEED = mmap.MADV_DONTNEED if sys.platform == "linux" else None
+_DONTNEED: int | None = mmap.MADV_DONTNEED if sys.platform == "linux" else None
 _RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE
 # The advice of linux/include/uapi/asm-generic/mman-common.h. The numbers mean other things elsewhere.
 _HUGEPAGE, _DONTDUMP, _DODUMP = 14, 16, 17

@@ -98,7 +98,7 @@ def in_dask(processes: bool) -> Callable[[Task, Iterable[int]], list[Took]]:
         distributed: Any = importlib.import_module("distributed")
         shape = {"n_workers": WORKERS if processes else 1, "threads_per_worker": 1 if processes else WORKERS}
         with (
-            distributed.LocalCluster(processes=processes, dashboard_address=None, **shape) as cluster,
+            distributed.LocalCluster(processes=processes, dashboard_address=":0", **shape) as cluster,
             distributed.Client(cluster) as client,
         ):
             return list(client.gather(client.map(task, numbers, pure=False)))

@@ -71,7 +71,7 @@ def main(quick: bool) -> None:
         for library in LIBRARIES:
             lib = library.open()
             if lib is None:
-                rows.append((library.name, "not here", "", "", ""))
+                rows.append((library.name, "not here", "", "", "", ""))
                 continue
             count = allocations(library, lib, a)
             malloc = hooks = 1e9

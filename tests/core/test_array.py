@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.stress import needs_cpython
 from helpers.support import collect, counts_references
 from scopedbump import RegionClosedError, RegionFullError, bump_region
 
@@ -52,7 +53,8 @@ def test_items(code: str) -> None:
             expected = [*dict.fromkeys(items)] if isinstance(values, dict) else items
             assert make(a, code, values).tolist() == expected
         assert make(a, code, range(100)).tolist() == [*range(100)]
-        assert make(a, code, memoryview(array.array("h", items))).tolist() == items
+        if sys.implementation.name == "cpython":  # PyPy's array.array takes a view for machine values
+            assert make(a, code, memoryview(array.array("h", items))).tolist() == items
         assert make(a, code, []).tolist() == []
         a._check()
 
@@ -112,10 +114,10 @@ def test_what_array_refuses_is_refused(code: str, values: list[Any]) -> None:
         (("d", 1.5), TypeError, "float"),
         (("d", None), TypeError, "NoneType"),
         (("d", object()), TypeError, "object"),
-        (("b", [200]), OverflowError, "signed char"),
+        (("b", [200]), OverflowError, "greater than maximum"),
         (("i", "12"), TypeError, "str"),
         (("B", [1.5]), TypeError, "float"),
-        (("q", [Fraction(1, 2)]), TypeError, "Fraction"),
+        pytest.param(("q", [Fraction(1, 2)]), TypeError, "Fraction", marks=needs_cpython),
     ],
 )
 def test_bad_arguments(arguments: tuple[Any, Any], error: Any, text: str) -> None:

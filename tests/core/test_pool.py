@@ -384,6 +384,7 @@ def test_reprs() -> None:
     assert repr(pool).endswith("closed>")
 
 
+@counts_references
 def test_nothing_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the system refuses a reservation nothing has changed, and the pool serves the next."""
     pages = FaultyPages(refuse=0)
@@ -413,6 +414,7 @@ def test_a_refused_trim_releases(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pool.stats()[:7] == (1, 0, 1, 0, 0, 0, 0)
 
 
+@counts_references
 def test_a_refused_release_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the system refused to take back is offered to it again with the next reservation."""
     pages = FaultyPages()

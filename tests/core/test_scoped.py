@@ -177,6 +177,28 @@ def test_views_that_are_returned_are_revoked(pool: RegionPool) -> None:
     assert bytes(leak()[1]) == b"bytes" == bytes(part)
 
 
+def test_a_view_as_the_result_is_an_error(pool: RegionPool) -> None:
+    """It says which function, and what to return instead; any other view passes."""
+
+    @pool.scoped
+    def leak() -> memoryview:
+        return current_region().copy(b"bytes")
+
+    @pool.scoped
+    async def async_leak() -> memoryview:
+        return current_region().copy(b"bytes")
+
+    @pool.scoped
+    def views() -> tuple[memoryview, memoryview]:
+        return memoryview(b"mine"), current_region().copy(b"bytes")[:]
+
+    with pytest.raises(RegionClosedError, match=r"leak returned a view of its region.*bytes\(view\)"):
+        leak()
+    with pytest.raises(RegionClosedError, match="async_leak returned a view"):
+        asyncio.run(async_leak())
+    assert [bytes(view) for view in views()] == [b"mine", b"bytes"]
+
+
 def test_bounds_and_ends_of_the_pool_hold(pool: RegionPool) -> None:
     """`max_out` counts calls; a closed pool has none left."""
     with RegionPool(SIZE, max_out=1) as narrow:
@@ -272,7 +294,19 @@ def test_a_coroutine_ends_when_it_is_cancelled(pool: RegionPool) -> None:
 
 
 def test_a_coroutine_that_never_runs_takes_nothing(pool: RegionPool) -> None:
-    """And one that is dropped at a wait ends there."""
+    """No region before it begins."""
+
+    @pool.scoped
+    async def work() -> None:
+        current_region().alloc(10)
+
+    work().close()
+    assert_over(pool, 0)
+
+
+@counts_references
+def test_a_coroutine_ends_when_it_is_dropped(pool: RegionPool) -> None:
+    """At the wait where it stands."""
 
     class Stop:
         def __await__(self) -> Generator[None, None, None]:
@@ -283,8 +317,6 @@ def test_a_coroutine_that_never_runs_takes_nothing(pool: RegionPool) -> None:
         current_region().alloc(10)
         await Stop()
 
-    work().close()
-    assert pool.stats().leases == 0
     running: Coroutine[Any, Any, None] | None = work()
     assert running is not None
     running.send(None)

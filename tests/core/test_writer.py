@@ -192,6 +192,7 @@ def test_a_writer_that_is_dropped_is_finished(region: Region) -> None:
     assert not region._chunk.reservation.aheads
 
 
+@counts_references
 def test_writers_in_any_order(region: Region) -> None:
     """Side by side, with blocks and scopes behind them; the last one gives back more than the first."""
     one, two = region.writer(MIB), region.writer(MIB)
@@ -398,6 +399,7 @@ def test_a_pinned_room_is_not_given_to_others(region: Region) -> None:
     assert len(block) == 0
 
 
+@counts_references
 def test_it_keeps_nothing_alive(region: Region) -> None:
     """A region that is dropped with an open writer is lost at once, and no cycle is left."""
     gc.collect()

@@ -81,8 +81,8 @@ def array_escapes():
 def check(results, numbers):
     assert list(results) == [10 * (n % 251) for n in numbers], results
 
-def one_pool_each(figures):
-    """In each process it was one pool all the time, and warm."""
+def one_pool_each(figures, most=2):
+    """In each process it was one pool all the time, and warm; what is on its way may hold a region for a moment."""
     pools = {}
     for process, identity, leases, misses in figures:
         pools.setdefault(process, []).append((identity, leases, misses))
@@ -90,7 +90,7 @@ def one_pool_each(figures):
     for seen in pools.values():
         assert len({identity for identity, _, _ in seen}) == 1, pools
         assert max(leases for _, leases, _ in seen) >= len(seen)
-        assert max(misses for _, _, misses in seen) <= 2, pools  # a result on its way may hold one for a moment
+        assert max(misses for _, _, misses in seen) <= most, pools
 '''
 
 FUTURES = """
@@ -118,22 +118,16 @@ if __name__ == "__main__":
         else:
             raise AssertionError
         check([executor.submit(work, 7).result()], [7])
+        try:
+            executor.submit(view_escapes).result()
+        except ValueError as error:
+            assert "view_escapes returned a view" in str(error)
+        else:
+            raise AssertionError
         if kind == "threads":
-            try:
-                bytes(executor.submit(view_escapes).result())
-            except ValueError as error:
-                assert "released" in str(error)
-            else:
-                raise AssertionError
             assert pool.stats().out == pool.stats().escaped == 0
         else:
             one_pool_each(executor.map(with_pool, [pool] * 30, range(1, 31)))
-            try:
-                executor.submit(view_escapes).result()
-            except TypeError as error:
-                assert "pickle" in str(error) and "memoryview" in str(error), error
-            else:
-                raise AssertionError
             assert pool.stats().leases == 0
         try:
             import numpy
@@ -176,6 +170,9 @@ def test_concurrent_futures(kind: str, tmp_path: Path) -> None:
 MULTIPROCESSING = """
 import multiprocessing
 
+def leave():
+    os.kill(os.getpid(), 9)
+
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
     with context.Pool(2) as processes:
@@ -187,7 +184,8 @@ if __name__ == "__main__":
             assert error.args == (5,)
         else:
             raise AssertionError
-        os.kill(processes._pool[0].pid, 9)  # a Pool replaces a worker that is gone
+        # A Pool replaces a worker that is gone. In a task: one that waits for a task has a lock that all of them need.
+        processes.apply_async(leave)
         time.sleep(0.5)
         check(processes.map(work, range(10)), range(10))
     print("ok")
@@ -308,7 +306,7 @@ for turn in range(3):
         assert Parallel(2)([delayed(cell["of_generators"])(2)] * 2) == [([2, 2], 2, [2])] * 2
     else:
         from distributed import Client, LocalCluster
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, \\
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, \\
                 Client(cluster) as client:
             results = client.gather(client.map(cell["plain"], range(20)))
             assert [result[0] for result in results] == list(range(20))
@@ -348,7 +346,7 @@ if __name__ == "__main__":
     from distributed import Client, KilledWorker, LocalCluster
     processes = sys.argv[1] == "processes"
     logging.disable(logging.CRITICAL)
-    with LocalCluster(n_workers=2, threads_per_worker=2, processes=processes, dashboard_address=None) as cluster, \\
+    with LocalCluster(n_workers=2, threads_per_worker=2, processes=processes, dashboard_address=":0") as cluster, \\
             Client(cluster) as client:
         check(client.gather(client.map(work, range(40))), range(40))
         failed = client.submit(work, 5, fail=True)
@@ -359,13 +357,14 @@ if __name__ == "__main__":
         assert array.sum() == 7000
         stats = client.run(lambda: pool.stats())
         assert sum(each.leases for each in stats.values()) >= 61 * (1 if processes else 2)
-        waiting = client.map(nap, [30, 31])
+        waiting = client.map(nap, [3, 4])
         time.sleep(0.5)
         client.cancel(waiting)
-        view = client.submit(view_escapes)
+        assert "view_escapes returned a view" in str(client.submit(view_escapes).exception(timeout=30))
         if processes:
-            one_pool_each(client.gather([client.submit(with_pool, pool, n, pure=False) for n in range(1, 41)]))
-            assert "memoryview" in str(view.exception(timeout=30)), view.exception()
+            # Two threads each, and what an exception, an array and cancelled tasks hold.
+            figures = client.gather([client.submit(with_pool, pool, n, pure=False) for n in range(1, 41)])
+            one_pool_each(figures, most=7)
             assert isinstance(client.submit(leave, pool, retries=0).exception(timeout=60), KilledWorker)
             check(client.gather(client.map(work, range(60, 80))), range(60, 80))
     print("ok")

@@ -43,6 +43,10 @@ def refuses(error: type[Exception], function: Callable[..., object], *arguments:
     return False
 
 
+SCOPES_GIVE_BACK = sys.implementation.name == "cpython"
+"""Whether a scope's memory is its region's again at its end: not where nothing counts references."""
+
+
 @dataclass
 class Block:
     """A view, what it must read, where it ends, and what was made from it (an escape when its level ends)."""
@@ -153,6 +157,7 @@ class Machine(RuleBasedStateMachine):
         assert not (zero and any(view))
         self.add(view)
 
+    @precondition(lambda _: SCOPES_GIVE_BACK)
     @rule(size=block_sizes, align=far_alignments)
     def alloc_far(self, size: int, align: int) -> None:
         """In a scope, after which the cursor is where it was."""
@@ -171,6 +176,7 @@ class Machine(RuleBasedStateMachine):
                 view[:] = b"\xff" * size
         assert region.used == used
 
+    @precondition(lambda _: SCOPES_GIVE_BACK)
     @rule(align=alignments)
     def alloc_what_is_left(self, align: int) -> None:
         """What a refusal says is left can be had; then only what is empty. In a scope: it is given back again."""

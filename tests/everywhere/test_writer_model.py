@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from helpers.support import counts_references
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, Writer, bump_region
 
 COUNTED = sys.implementation.name == "cpython"
@@ -376,6 +377,7 @@ def run(examples: int, steps: int) -> None:
     )
 
 
+@counts_references
 def test_programs_with_writers_against_bytesio() -> None:
     """Random programs of all that files and regions do behave as BytesIO does, with every invariant after each step."""
     run(60, 40)

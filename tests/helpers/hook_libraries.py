@@ -535,7 +535,7 @@ def _library(name: str, file: str, job: Job, *others: str) -> Library:
 
 
 LIBRARIES = [
-    _library("zlib", "libz.so.1", zlib, "z"),
+    _library("zlib", "libz.so.1", zlib, "zlib1.dll", "z"),
     _library("bzip2", "libbz2.so.1.0", bzip2, "bz2"),
     _library("lzma", "liblzma.so.5", lzma, "lzma"),
     _library("zstd", "libzstd.so.1", zstd, "zstd"),

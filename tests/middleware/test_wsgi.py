@@ -357,6 +357,7 @@ def test_a_file_wrapper_that_won_t_take_another_close() -> None:
     assert closed == [True]
 
 
+@counts_references
 def test_a_file_wrapper_that_is_a_function(tmp_path: Path) -> None:
     """uWSGI's returns the file itself, and sends it at once when it gets that back: it must be the same object."""
     file = tmp_path / "file"
