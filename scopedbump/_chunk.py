@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from ._ahead import Ahead
     from ._atomic import Lock
+    from ._errors import Escape
     from ._reservation import Reservation
 
     class Tenure(Protocol):
@@ -139,6 +140,7 @@ class Chunk:
     start: int
     state: int
     zeroed: int
+    max_batch = 256  # more objects at once would set off the garbage collector
 
     def __init__(
         self,
@@ -222,6 +224,15 @@ class Chunk:
             raise RegionFullError(size, align, left, reservation.size - self.start, name)
         if view is not None:
             reservation.commit(min(max(stop, self.cursor + WINDOW), reservation.size))
+
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether [start, stop), as addresses, lies in here; an empty block may lie anywhere in the reservation."""
+        address = self.reservation.address
+        begin = address + (self.start if start < stop else 0)
+        return begin <= start and stop <= address + self.reservation.size
+
+    def spoil(self, view: memoryview, start: int, stop: int) -> None:
+        """Of a debug region: fill what need not be zero, so that somebody sees that it is not."""
 
     def clear(self, view: memoryview, start: int, stop: int) -> None:
         """Zero what may have been written of view[start:stop], which is the caller's alone."""
@@ -632,6 +643,9 @@ class Chunk:
             self._give_back_to(self.outer)
         elif tenure is not None:
             self.kept = tenure.end(self, exporter)
+
+    def tell_of_end(self, region: object, escape: Escape, told: bool) -> None:
+        """Of a debug region: raise or warn what is to be said now that it has ended."""
 
     def _give_back_to(self, outer: Chunk) -> None:
         if not self.reservation.aheads:  # without a call more: memory may be so short that none succeeds

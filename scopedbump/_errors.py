@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
+    from ._debug._findings import Finding
+
     Escape: TypeAlias = Literal["keep", "warn", "raise"]
     """What an escape does when its region closes: nothing, an EscapeWarning, or an EscapeError."""
 
@@ -19,6 +21,7 @@ __all__ = [
     "EscapeError",
     "EscapeWarning",
     "NoRegionError",
+    "OverrunError",
     "PoolFullError",
     "RegionBusyError",
     "RegionClosedError",
@@ -107,6 +110,28 @@ class CommitError(ScopedBumpError, MemoryError):
 
 class CallbackRefusedError(ScopedBumpError, OSError):
     """C can't call Python: the system refuses memory that is written to and then executed."""
+
+
+class OverrunError(ScopedBumpError, RuntimeError):
+    """At the end of a debug region: something wrote or read beside its blocks, or used one after its end.
+
+    Attributes:
+        findings: all of them, in the order in which they were noted.
+    """
+
+    def __init__(self, findings: tuple[Finding, ...]) -> None:
+        super().__init__(findings)
+        self.findings = findings
+
+    def __str__(self) -> str:
+        count = len(self.findings)
+        head = "1 finding" if count == 1 else f"{count} findings"
+        shown = [f"  {finding.text}" for finding in self.findings[:_MOST_SHOWN]]
+        rest = [f"  and {count - _MOST_SHOWN} more, in `findings`"] if count > _MOST_SHOWN else []
+        return "\n".join([f"{head} in a debug region", *shown, *rest])
+
+
+_MOST_SHOWN = 10
 
 
 class EscapeError(ScopedBumpError, BufferError):

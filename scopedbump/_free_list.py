@@ -183,7 +183,7 @@ class FreeList:
         self.max_idle = max_idle
         self.max_out = max_out
         self.retain = options.retain
-        self.secret = options.wipe
+        self.secret = options.secret
         self.name = options.name
         self.closed = False
         self.idle: deque[tuple[Memory, Exporter | None]] = deque()

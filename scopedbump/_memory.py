@@ -136,7 +136,7 @@ class Memory:
     def surrounds(self, address: int) -> bool:
         """Whether an address lies in this region or one around it: they keep it as long as anything points in here."""
         reservation = self._region._chunk.reservation
-        return reservation.address <= address < reservation.address + reservation.size
+        return reservation.address <= address < reservation.address + reservation.extent
 
     def __repr__(self) -> str:
         return repr(self._region)
@@ -193,7 +193,7 @@ class Bumper:
         """A pointer to bytes that somebody has already, which keeps the memory; None when they lie somewhere else."""
         chunk = self._chunk
         start = address - chunk.reservation.address
-        if (chunk.start if size else 0) <= start and start + size <= chunk.reservation.size:
+        if (chunk.start if size else 0) <= start and start + size <= chunk.reservation.extent:
             return self._start + start
         return None
 
@@ -238,6 +238,8 @@ class Blocks:
         view, start, mark, zeroed = taken
         if zero and zeroed < start + size:
             chunk.clear(view, max(start, zeroed), start + size)
+        elif zeroed < 0:
+            chunk.spoil(view, start, start + size)
         chunk.prepare()
         address = chunk.reservation.address
         return address + start, address + mark
@@ -246,7 +248,7 @@ class Blocks:
         """Whether a block that was taken may begin there."""
         chunk = self._chunk
         start = chunk.reservation.address
-        return start + chunk.start <= address < start + chunk.reservation.size
+        return start + chunk.start <= address < start + chunk.reservation.extent
 
     def readable(self, address: int, stop: int) -> int:
         """Up to where memory can be read, from a block on and up to one that lies behind it."""

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar, final
 from weakref import ref
 
-from . import _pages, _sent
+from . import _pages, _region, _sent
 from ._chunk import Unbacked
 from ._errors import Escape, RegionClosedError, checked_escape
 from ._free_list import FreeList
@@ -97,6 +97,8 @@ class RegionPool:
             held after its end (see `PoolStats.escaped`) is not open.
         name: the name of its regions, shown in `repr` and in errors.
         wipe: as for `bump_region`, for each of its regions.
+        debug: as for `bump_region`. Each region then has addresses of its own: a pointer that C kept from an earlier
+            one faults instead of writing into the next, and nothing is warm.
 
     Raises:
         TypeError, ValueError: an argument is no int, or size or max_out is not positive, or max_idle or retain is
@@ -123,6 +125,7 @@ class RegionPool:
         max_out: int | None = None,
         name: str = "",
         wipe: bool = False,
+        debug: bool | None = None,
     ) -> None:
         size = checked_int(size, "size", 1)
         if max_idle is not None:
@@ -131,8 +134,8 @@ class RegionPool:
             retain = round_up(checked_int(retain, "retain", 0), _pages.system_pages.page_size)
         if max_out is not None:
             max_out = checked_int(max_out, "max_out", 1)
-        self._options = Options(checked_name(name), "keep", bool(wipe), retain)
-        self._begin(FreeList(size, max_idle, max_out, self._options))
+        self._options = Options(checked_name(name), "keep", bool(wipe), retain, _region.wants_debug(debug))
+        self._begin(new_free_list(size, max_idle, max_out, self._options))
         _pools.add(ref(self, _pools.discard))
         self._key = _sent.new_key(self)
 
@@ -261,7 +264,7 @@ class RegionPool:
     def __reduce__(self) -> tuple[object, ...]:
         free_list, options = self._free_list, self._options
         bounds = free_list.size, free_list.max_idle, options.retain, free_list.max_out
-        return _arrived, (self._key, *bounds, options.name, options.wipe, free_list.closed)
+        return _arrived, (self._key, *bounds, options.name, options.secret, options.debug, free_list.closed)
 
     def __repr__(self) -> str:
         free_list = self._free_list
@@ -277,7 +280,7 @@ class RegionPool:
 
     def _forked(self) -> None:
         old = self._free_list
-        self._begin(FreeList(old.size, old.max_idle, old.max_out, self._options))
+        self._begin(new_free_list(old.size, old.max_idle, old.max_out, self._options))
         self._free_list.closed = old.closed
         old.close()
 
@@ -285,6 +288,15 @@ class RegionPool:
         nowhere = Reservation(-1 - free_list.size, free_list.size, False, _pages.system_pages)  # no address lies there
         self._unbacked = Unbacked(nowhere, free_list.back)
         self._free_list = free_list
+
+
+def new_free_list(size: int, max_idle: int | None, max_out: int | None, options: Options) -> FreeList:
+    """An empty one; that of a debug pool stays empty."""
+    if options.debug:
+        from ._debug._pool import DebugFreeList
+
+        return DebugFreeList(size, max_idle, max_out, options)
+    return FreeList(size, max_idle, max_out, options)
 
 
 def _leased(free_list: FreeList, place: Place | None, options: Options) -> Region:
@@ -303,12 +315,13 @@ def _arrived(
     max_out: int | None,
     name: str,
     wipe: bool,
+    debug: bool,
     closed: bool,
 ) -> RegionPool:
     """What a pickle of a pool says to call: this process's own pool."""
 
     def make() -> RegionPool:
-        pool = RegionPool(size, max_idle=max_idle, retain=retain, max_out=max_out, name=name, wipe=wipe)
+        pool = RegionPool(size, max_idle=max_idle, retain=retain, max_out=max_out, name=name, wipe=wipe, debug=debug)
         if closed:
             pool.close()
         return pool

@@ -15,6 +15,7 @@ The rules (numbers are those of the promises in the README):
 
 from __future__ import annotations
 
+import os
 from _operator import index
 from _warnings import warn
 from _weakref import ref
@@ -47,6 +48,7 @@ def bump_region(
     escape: hints.Escape = "keep",
     wipe: bool = False,
     retain: int | None = None,
+    debug: bool | None = None,
 ) -> Region:
     """Reserve address space and return a region that allocates from it.
 
@@ -61,6 +63,8 @@ def bump_region(
             and of its scopes, and at a reset. What something still points into then is not wiped. Core dumps leave
             such a region out, where the system can be told so (Linux).
         retain: bytes of pages that a reset keeps; what was used above goes back to the system then. None keeps all.
+        debug: True puts a guard behind each block, so that C that goes past its end is found at the instruction, and
+            says whose block it was; see `scopedbump.debug`. None: what SCOPEDBUMP_DEBUG says (1 is True).
 
     Raises:
         TypeError, ValueError: size is no int, or not from 1 to sys.maxsize; escape is none of the three; retain is
@@ -70,28 +74,54 @@ def bump_region(
     size = checked_int(size, "size", 1)
     if retain is not None:
         retain = checked_int(retain, "retain", 0)
-    options = Options(checked_name(name), checked_escape(escape), bool(wipe), retain)
+    options = Options(checked_name(name), checked_escape(escape), bool(wipe), retain, wants_debug(debug))
     # Imported with the first region, as `Region.array` needs it: a signal in the middle of an import breaks it for its
     # handler. Not with this module, for it takes as long as all the rest.
     import array  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
+    if options.debug:
+        return _debug_region(size, options)
     return new_region(_own.reserve(size, options.wipe), options)
 
 
+debug_by_default: bool = os.environ.get("SCOPEDBUMP_DEBUG", "") not in ("", "0")
+"""Whether regions are debug regions when nothing is said."""
+
+
+def wants_debug(debug: bool | None) -> bool:
+    """Whether a debug region is asked for."""
+    return debug_by_default if debug is None else bool(debug)
+
+
+def _debug_region(size: int, options: Options) -> Region:
+    from ._debug._memory import DebugOwn
+
+    return new_region(DebugOwn(options.name).reserve(size, options.secret), options)
+
+
 class Options:
-    """What a region, its scopes and the regions of a pool have in common."""
+    """What a region, its scopes and the regions of a pool have in common.
 
-    __slots__ = ("escape", "name", "retain", "wipe")
+    Attributes:
+        debug: whether they are debug regions.
+        escape, name, retain: as for `bump_region`.
+        secret: whether they are to be wiped.
+        wipe: whether there is work for `Chunk.erase`: in debug regions always, for that guards what was used.
+    """
 
-    def __init__(self, name: str, escape: hints.Escape, wipe: bool, retain: int | None) -> None:
+    __slots__ = ("debug", "escape", "name", "retain", "secret", "wipe")
+
+    def __init__(self, name: str, escape: hints.Escape, wipe: bool, retain: int | None, debug: bool = False) -> None:
+        self.debug = debug
         self.name = name
         self.escape: hints.Escape = escape
-        self.wipe = wipe
+        self.secret = wipe
+        self.wipe = wipe or debug
         self.retain = retain
 
     def with_escape(self, escape: hints.Escape) -> Options:
         """The same, with another escape policy."""
-        return self if escape == self.escape else Options(self.name, escape, self.wipe, self.retain)
+        return self if escape == self.escape else Options(self.name, escape, self.secret, self.retain, self.debug)
 
 
 class _Own:
@@ -207,6 +237,8 @@ class Region:
                 view, start, mark, zeroed = taken
                 if zero and zeroed < start + size:
                     chunk.clear(view, max(start, zeroed), start + size)
+                elif zeroed < 0:
+                    chunk.spoil(view, start, start + size)
                 chunk.prepare()
                 return chunk, view, start, mark
             self._open_chunk().make_room(size, align, self.name)
@@ -481,7 +513,7 @@ class Region:
             if not pinned and chunk.close_gaps():
                 if self._options.retain is not None and outer is None:
                     reservation.trim(self._options.retain)
-                new = Chunk(reservation, exporter, tenure, chunk.start, outer, chunk.start)
+                new = type(chunk)(reservation, exporter, tenure, chunk.start, outer, chunk.start)
             elif outer is not None:
                 moves = False
                 new = _behind(chunk, exporter, tenure)
@@ -544,12 +576,12 @@ class Region:
     ) -> None:
         try:
             # An exception on its way is never replaced, and its traceback is full of escapes.
-            self._end(self._options.escape if kind is None else "keep")
+            self._end(self._options.escape if kind is None else "keep", told=kind is None)
         except RecursionError:
             if kind is None or not issubclass(kind, Exception):
                 raise
         except BaseException:  # of a signal handler, which may have come before the first line
-            self._end("keep")
+            self._end("keep", told=False)
             raise
 
     def __del__(self) -> None:
@@ -563,9 +595,9 @@ class Region:
             if chunk.state != ENDED:
                 warn(f"{self!r} was lost without being closed", ResourceWarning, stacklevel=1, source=self)
         finally:
-            self._end("keep")
+            self._end("keep", told=False)
 
-    def _end(self, escape: hints.Escape) -> None:
+    def _end(self, escape: hints.Escape, told: bool = True) -> None:
         chunk = self._chunk
         if chunk.state == UNBACKED:
             if chunk.replace(self, chunk.over):  # type: ignore[attr-defined]  # no other is in this state
@@ -586,10 +618,13 @@ class Region:
             chunk.let_go(wipe)
             raise
         self._adapters = None
-        if mine and escape != "keep" and chunk.escaped and still_there(chunk.kept):
+        if mine and self._options.debug:
+            chunk.tell_of_end(self, escape, told)
+        elif mine and escape != "keep" and chunk.escaped and still_there(chunk.kept):
             what = (
                 f"{self!r}: something still points into it at its end (a slice, an ndarray, a ctypes or cffi object "
-                "made from it) and keeps its memory; drop it first, or copy what is needed longer"
+                "made from it) and keeps its memory; drop it first, or copy what is needed longer "
+                "(with debug=True or SCOPEDBUMP_DEBUG=1 it is said what it is, and where it was made)"
             )
             if escape == "raise":
                 raise EscapeError(what)
@@ -683,7 +718,7 @@ class Region:
         if self.closed:
             raise self._closed_error()
         start, stop = _extent(view)
-        if not self._covers(start, stop):
+        if not self._chunk.covers(start, stop):
             raise ValueError(f"{view!r} does not lie in {self!r}")
         return start
 
@@ -692,8 +727,29 @@ class Region:
         if self.closed:
             return False
         if isinstance(item, int):
-            return self._covers(index(item), index(item) + 1)
-        return self._covers(*_extent(item))
+            return self._chunk.covers(index(item), index(item) + 1)
+        return self._chunk.covers(*_extent(item))
+
+    def report(self) -> str:
+        """What is in this region, in words: totals, and of a debug region a table of its blocks by place."""
+        committed = f"committed {self.committed}"
+        totals = f"{self!r}\n  used {self.used}, peak {self.peak}, available {self.available}, {committed}"
+        if not self._options.debug:
+            return totals
+        from ._debug._pictures import table_of
+
+        return f"{totals}\n{table_of(self._chunk)}"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from html import escape
+
+        text = f"<pre>{escape(self.report())}</pre>"
+        if not self._options.debug:
+            return text
+        from .debug import svg
+
+        return text + svg(self)
 
     def __repr__(self) -> str:
         state = self._chunk.state
@@ -716,12 +772,6 @@ class Region:
                 self._adapters = {**(self._adapters or {}), key: made}
         return made
 
-    def _covers(self, start: int, stop: int) -> bool:
-        chunk = self._chunk
-        address = chunk.reservation.address
-        begin = address + (chunk.start if start < stop else 0)  # an empty block may lie anywhere
-        return begin <= start and stop <= address + chunk.reservation.size
-
     def _check(self) -> None:
         """Assert every invariant. For tests, between operations."""
         chunk = self._chunk
@@ -739,7 +789,7 @@ class Region:
         assert chunk.limit in (-1, chunk.zeroed)
         assert chunk.cursor <= chunk.zeroed <= reservation.size
         assert chunk.zeroed <= reservation.committed <= round_up(reservation.size, 1 << 16) or chunk.limit == -1
-        assert chunk.view is not None and chunk.view.nbytes == reservation.size
+        assert chunk.view is not None and chunk.view.nbytes == reservation.extent
         assert chunk.state in (OPEN, SUSPENDED) and (chunk.inner is not None) == (chunk.state == SUSPENDED)
         chunk.check_ahead()
         if chunk.inner is None:  # zeroed means zero: looked at up to where anybody has ever written
@@ -768,7 +818,7 @@ def new_region(chunk: Chunk, options: Options, parent: Region | None = None) -> 
 
 def _behind(chunk: Chunk, exporter: Exporter, tenure: Tenure) -> Chunk:
     """A chunk over the same memory, behind all that was used of it."""
-    return Chunk(chunk.reservation, exporter, tenure, chunk.start, chunk.outer, chunk.cursor)
+    return type(chunk)(chunk.reservation, exporter, tenure, chunk.start, chunk.outer, chunk.cursor)
 
 
 _cast: Callable[[memoryview, str], memoryview[Any]] = memoryview.cast  # type: ignore[assignment]  # wants literals

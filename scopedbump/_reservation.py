@@ -41,12 +41,13 @@ class Reservation:
         aheads: what was taken ahead, for blocks that grow: gaps in what is committed.
         committed: bytes from the start that are usable, but for those gaps.
         dirty: bytes from the start that may have been written to; those above are zero.
+        extent: bytes of the range in which blocks lie: `size`, and in debug regions more.
         lock: for the critical sections of whoever bumps in here.
         lowered: how often `committed` was lowered.
         secret: whether core dumps leave it out.
     """
 
-    __slots__ = ("_pages", "address", "aheads", "committed", "dirty", "lock", "lowered", "secret", "size")
+    __slots__ = ("_pages", "address", "aheads", "committed", "dirty", "extent", "lock", "lowered", "secret", "size")
 
     def __init__(self, address: int, size: int, secret: bool, pages: Pages) -> None:
         self._pages = pages
@@ -54,6 +55,7 @@ class Reservation:
         self.lock: Lock | None = new_lock()
         self.address: int = address
         self.size: int = size
+        self.extent: int = size
         self.committed: int = 0
         self.dirty: int = 0
         self.lowered: int = 0

@@ -35,6 +35,7 @@ PUBLIC = {
     "HeapAllocator",
     "NoRegionError",
     "OpenRegion",
+    "OverrunError",
     "PoolFullError",
     "PoolStats",
     "Region",
