@@ -6,11 +6,11 @@ facts and words the message.
 
 from __future__ import annotations
 
+from . import _hints as hints
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
-
-    from ._debug._findings import Finding
 
     Escape: TypeAlias = Literal["keep", "warn", "raise"]
     """What an escape does when its region closes: nothing, an EscapeWarning, or an EscapeError."""
@@ -119,7 +119,7 @@ class OverrunError(ScopedBumpError, RuntimeError):
         findings: all of them, in the order in which they were noted.
     """
 
-    def __init__(self, findings: tuple[Finding, ...]) -> None:
+    def __init__(self, findings: tuple[hints.Finding, ...]) -> None:
         super().__init__(findings)
         self.findings = findings
 

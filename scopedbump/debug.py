@@ -8,18 +8,14 @@ block takes some microseconds, and a page of memory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ._debug import _faults, _findings
 from ._debug._blocks import BlockInfo
 from ._debug._chunk import DebugChunk
+from ._debug._faults import Policy
 from ._debug._findings import Finding
 from ._debug._holders import Holder, holders_of
 from ._debug._pictures import drawn
-
-if TYPE_CHECKING:
-    from ._debug._faults import Policy
-    from ._region import Region
+from ._region import Region
 
 __all__ = ["BlockInfo", "Finding", "Holder", "check", "findings", "holders", "on_fault", "svg"]
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CTYPE = ctypes.c_int.__mro__[-2]  # _ctypes._CData, which has no public name
 _CDATA = _cffi_backend.FFI.CData
 _MOST_SHOWN = 5
+_PACKAGE = __name__.removesuffix("_debug._holders")  # "scopedbump.", or what it is a part of
 
 
 class Holder(NamedTuple):
@@ -169,8 +170,7 @@ def _frames() -> Iterator[FrameType]:
 
 def _is_package(container: object) -> bool:
     """Whether this is the package's own way to keep views, which revokes them."""
-    module = type(container).__module__
-    return module.startswith("scopedbump.") and not module.startswith("scopedbump.debug")
+    return type(container).__module__.startswith(_PACKAGE)
 
 
 def _local(frame: FrameType, name: str) -> str:
