@@ -141,6 +141,7 @@ class Chunk:
     state: int
     zeroed: int
     max_batch = 256  # more objects at once would set off the garbage collector
+    debug = False
 
     def __init__(
         self,
@@ -230,9 +231,6 @@ class Chunk:
         address = self.reservation.address
         begin = address + (self.start if start < stop else 0)
         return begin <= start and stop <= address + self.reservation.size
-
-    def spoil(self, view: memoryview, start: int, stop: int) -> None:
-        """Of a debug region: fill what need not be zero, so that somebody sees that it is not."""
 
     def clear(self, view: memoryview, start: int, stop: int) -> None:
         """Zero what may have been written of view[start:stop], which is the caller's alone."""
@@ -644,9 +642,6 @@ class Chunk:
         elif tenure is not None:
             self.kept = tenure.end(self, exporter)
 
-    def tell_of_end(self, region: object, escape: Escape, told: bool) -> None:
-        """Of a debug region: raise or warn what is to be said now that it has ended."""
-
     def _give_back_to(self, outer: Chunk) -> None:
         if not self.reservation.aheads:  # without a call more: memory may be so short that none succeeds
             outer.resume(self, self.cursor if self.escaped else 0)
@@ -660,6 +655,20 @@ class Chunk:
                 innermost = inner
             innermost.stop(ENDED)
             innermost.let_go(wipe)
+
+    # -- what debug regions do more
+
+    def spoil(self, view: memoryview, start: int, stop: int) -> None:
+        """Fill what need not be zero, so that somebody sees that it is not."""
+
+    def lend(self, address: int) -> None:
+        """Note that the block at this address is a C library's, which should free it."""
+
+    def end_block(self, address: int) -> None:
+        """The block at this address was given back."""
+
+    def tell_of_end(self, region: object, escape: Escape, told: bool) -> None:
+        """Raise or warn what is to be said now that it has ended."""
 
 
 class Unbacked(Chunk):

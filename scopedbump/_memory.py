@@ -215,6 +215,19 @@ class Blocks:
         self._chunk = chunk
         self._name = name
 
+    @property
+    def debug(self) -> bool:
+        """Whether they are those of a debug region."""
+        return self._chunk.debug
+
+    def lend(self, address: int) -> None:
+        """In a debug region: note that this block is a C library's, which should free it."""
+        self._chunk.lend(address)
+
+    def end_block(self, address: int) -> None:
+        """In a debug region: this block was given back."""
+        self._chunk.end_block(address)
+
     def is_of(self, chunk: Chunk) -> bool:
         """Whether they come from this chunk."""
         return self._chunk is chunk

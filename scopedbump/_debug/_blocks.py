@@ -20,8 +20,8 @@ class BlockInfo(NamedTuple):
         align: the alignment that was asked for, in bytes.
         made: the place in Python that made it: "file:line in function".
         region: the name of its region.
-        ended: how it ended ("its scope ended", "its region was reset", "its region ended"), and where; None while it
-            is good.
+        ended: how it ended ("its scope ended", "its region was reset", "its region ended", "it was freed"), and where;
+            None while it is good.
     """
 
     address: int
@@ -83,7 +83,10 @@ class Block:
         back: whether its bytes were taken back because no object could be made of them.
         edge: where its pages end, and its guard begins.
         first: where its pages begin.
+        freed: whether C, or NumPy, gave it back.
+        freed_at: where that was.
         grows: whether it is a writer's that is not finished: then `size` is what it may grow to.
+        lent: whether it is a C library's, which should free it.
         life: what it shares with the others of its chunk.
         made: where it was made.
         mark, stop: where the cursor was before it, and behind it.
@@ -91,7 +94,23 @@ class Block:
         traced: whether tracemalloc knows it.
     """
 
-    __slots__ = ("address", "align", "back", "edge", "first", "grows", "life", "made", "mark", "size", "stop", "traced")
+    __slots__ = (
+        "address",
+        "align",
+        "back",
+        "edge",
+        "first",
+        "freed",
+        "freed_at",
+        "grows",
+        "lent",
+        "life",
+        "made",
+        "mark",
+        "size",
+        "stop",
+        "traced",
+    )
 
     def __init__(
         self, life: Life, size: int, align: int, made: Place, mark: int, stop: int, pages: tuple[int, int, int]
@@ -103,13 +122,19 @@ class Block:
         self.mark = mark
         self.stop = stop
         self.address, self.first, self.edge = pages
-        self.back = self.grows = self.traced = False
+        self.freed_at: Place = None
+        self.back = self.freed = self.grows = self.lent = self.traced = False
 
     def info(self) -> BlockInfo:
         """What may be told of it."""
+        return BlockInfo(self.address, self.size, self.align, told(self.made), self.life.name, self.end_in_words())
+
+    def end_in_words(self) -> str | None:
+        """How it ended, and where."""
+        if self.freed:
+            return f"it was freed at {told(self.freed_at)}"
         life = self.life
-        ended = f"{life.ended} at {told(life.ended_at)}" if life.ended else None
-        return BlockInfo(self.address, self.size, self.align, told(self.made), life.name, ended)
+        return f"{life.ended} at {told(life.ended_at)}" if life.ended else None
 
 
 class Ledger:

@@ -56,7 +56,7 @@ def changed(blocks: Iterable[Block]) -> list[Finding]:
     findings: list[Finding] = []
     for block in tuple(blocks):
         for start, stop in _sides(block):
-            if start >= stop or block.back:
+            if start >= stop or block.back or block.freed:
                 continue
             pointer = ffi.cast(CHAR_POINTER, start)
             seen = ffi.buffer(pointer, stop - start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING
 
 from .._ahead import Ahead
@@ -10,7 +11,7 @@ from .._chunk import ENDED, Chunk
 from .._errors import CommitError, OverrunError
 from .._layout import ALIGN, round_up
 from .._lifetime import Exporter, still_there
-from . import _canaries, _escapes, _faults, _holders, _places, _trace
+from . import _canaries, _escapes, _faults, _findings, _holders, _places, _trace
 from ._blocks import Block, Life
 from ._findings import note
 from ._memory import Taken
@@ -46,6 +47,7 @@ class DebugChunk(Chunk):
 
     reservation: DebugReservation
     max_batch = 1
+    debug = True
 
     def __init__(
         self,
@@ -159,6 +161,62 @@ class DebugChunk(Chunk):
             self._rewind(view, mark, block.stop)
         block.back = True
 
+    # -- blocks of C
+
+    def lend(self, address: int) -> None:
+        """Note that this block is a C library's, which should free it."""
+        block = self.reservation.ledger.around(address)[0]
+        if block is not None and block.address == address:
+            block.lent = True
+
+    def end_block(self, address: int) -> None:
+        """Guard a block that was freed."""
+        view = self.view  # pins
+        reservation = self.reservation
+        block = reservation.ledger.around(address)[0]
+        if block is None or block.address != address or block.life is not self.life or block.freed:
+            stack = _places.stack_of(sys._getframe(1))
+            note(_findings.of_free(address, block, stack), self.life)
+            return
+        for finding in _canaries.changed([block]):
+            note(finding, self.life)
+        block.freed_at = _places.here()
+        block.freed = True
+        _trace.untrack([block])
+        if not (block.first | block.edge) & reservation.page_size - 1:  # else it shares its pages
+            reservation.cover(block.first, block.edge)
+        del view
+
+    def take_apart(self, size: int, align: int, zero: bool) -> int:
+        """A block for which the cursor does not move: its address; 0 when there is no room for one, or it is over."""
+        view = self.view
+        made = self._who_asks()
+        pages = None if view is None or self.state else self._place(size or 1, align)
+        if view is None or pages is None:
+            return 0
+        self._note(Block(self.life, size, align, made, -1, -1, pages), view)
+        if not zero:
+            start = pages[0] - self.reservation.address
+            _canaries.spoil(view, start, start + size)
+        return pages[0]
+
+    def take_back_freed(self, most: int) -> int:
+        """Put the cursor back, by `most` bytes at most, over the blocks at its end that were freed: by how many."""
+        view = self.view
+        taken = 0
+        if view is None:
+            return 0
+        for block in reversed(self.life.blocks):
+            length = block.stop - block.mark
+            if not length:  # it lies apart
+                continue
+            if not (block.freed or block.back) or taken + length > most:
+                break
+            if not self.take_back(view, block.mark, block.stop, block.stop - self.holes()):
+                break
+            taken += length
+        return taken
+
     # -- blocks that grow: of the shadow a twin is taken, and the writer gets pages of its own
 
     def bump_ahead(self, ahead: Ahead, size: int, align: int, page: int) -> bool:
@@ -215,6 +273,7 @@ class DebugChunk(Chunk):
         filled = max(ahead.end, ahead.keep)
         used = round_up(ahead.start + max(filled, 1), reservation.page_size)
         if block.grows:
+            reservation.close_again()
             if used < ahead.committed:
                 reservation.cover(base + used, base + ahead.committed)
             ahead.committed = ahead.edge = used
@@ -274,7 +333,8 @@ class DebugChunk(Chunk):
         reservation = self.reservation
         for ahead, (twin, block) in reservation.writers.items():
             assert twin in reservation.aheads and twin.stop - twin.start >= ahead.end
-            assert 0 <= ahead.end <= ahead.ready <= block.edge - block.address
+            usable = block.edge - block.address
+            assert 0 <= ahead.end <= (ahead.ready if block.grows else ahead.end) <= usable
             assert block.first <= block.address <= reservation.address + ahead.committed <= block.edge
         for ahead in self._aheads():
             assert ahead.open or ahead.limit == -1
@@ -333,7 +393,7 @@ class DebugChunk(Chunk):
             base = reservation.address
             ends = {block: base + ahead.committed for ahead, (_, block) in tuple(reservation.writers.items())}
             for block in self.life.blocks:
-                if block.address >= reservation.ledger.zone:
+                if block.address >= reservation.ledger.zone and not block.freed:
                     reservation._pages.clear(block.first, ends.get(block, block.edge) - block.first)
         self.guarded = True
         if not exporter.pinned():

@@ -54,6 +54,10 @@ class Handler(Protocol):
     def on_top(self) -> None:
         """Come first, whoever came meanwhile."""
 
+    def instruction(self, context: int) -> str:
+        """Which instruction it was, in words; "" when that is not known."""
+        ...
+
     def wrote(self, context: int) -> bool | None:
         """Whether the access was a write; None when that is not known."""
 
@@ -120,7 +124,8 @@ def _fault(address: int, context: int) -> bool:
         return False
     stack = _places.stack_of(sys._getframe(1))
     around = reservation.ledger.around(address)
-    finding, life = _findings.of_fault(address, handler.wrote(context), around, stack)
+    by = _findings.By(stack, handler.instruction(context))
+    finding, life = _findings.of_fault(address, handler.wrote(context), around, by)
     _findings.note(finding, life)
     if State.policy == "go_on" and reservation.open_up(address):
         return True

@@ -11,7 +11,7 @@ from ._blocks import Block, BlockInfo, Life
 from ._places import told
 
 Kind: TypeAlias = Literal[
-    "write past", "read past", "write before", "read before", "use after end", "canary changed", "stray"
+    "write past", "read past", "write before", "read before", "use after end", "canary changed", "wrong free", "stray"
 ]
 
 _MOST: Final = 10_000
@@ -24,7 +24,8 @@ class Finding(NamedTuple):
 
     Attributes:
         kind: "write past", "read past", "write before", "read before" (a block); "use after end" (of a scope, a reset,
-            a region); "canary changed"; "stray" (into a debug region's range, but at no block).
+            a region, or of a block that was freed); "canary changed"; "wrong free" (of a block that was freed already,
+            or of what is none); "stray" (into a debug region's range, but at no block).
         text: all of it, in words.
         address: that was touched; of a canary, the first byte that changed.
         block: the block that is meant, or most likely meant.
@@ -80,19 +81,27 @@ def described(block: Block) -> str:
     text += f", made at {told(block.made)}"
     if block.back:
         text += ", taken back because no object could be made of it"
-    elif life.ended is not None:
-        text += f"; {life.ended} at {told(life.ended_at)}"
+    elif ended := block.end_in_words():
+        text += f"; {ended}"
     return text
 
 
+class By(NamedTuple):
+    """Who touched what it must not: the calls of Python, innermost first, and the instruction in words."""
+
+    stack: tuple[str, ...]
+    instruction: str
+
+
 def of_fault(
-    address: int, write: bool | None, blocks: tuple[Block | None, Block | None], stack: tuple[str, ...]
+    address: int, write: bool | None, blocks: tuple[Block | None, Block | None], who: By
 ) -> tuple[Finding, Life | None]:
     """What a fault means, between which blocks it was, and whose finding it is."""
     did = "an access" if write is None else "a write" if write else "a read"
     beyond: Kind = "read past" if write is False else "write past"
     below: Kind = "read before" if write is False else "write before"
-    by = _told(stack)
+    by = _told(who)
+    stack = who.stack
     before, after = blocks
     if before is not None and before.grows and before.life.ended is None and address < before.edge:
         text = f"{did} at byte {address - before.address}, where nothing was filled yet, of {described(before)}"
@@ -117,12 +126,22 @@ def of_fault(
     return Finding("stray", text + by, address, None, stack), None
 
 
-def _told(stack: tuple[str, ...]) -> str:
+def of_free(address: int, block: Block | None, stack: tuple[str, ...]) -> Finding:
+    """C freed what it must not: a block that is freed already, or an address inside one."""
+    text = f"wrong free of {address:#x}, where no block begins"
+    if block is not None:
+        at = address - block.address
+        text = f"wrong free of {f'byte {at} of ' if at else ''}{described(block)}"
+    return Finding("wrong free", text + _told(By(stack, "")), address, None if block is None else block.info(), stack)
+
+
+def _told(who: By) -> str:
     """Who did it: the first of the calls, as far as they are not those of a test runner."""
-    if not stack:
-        return "\n    by a thread that runs no Python"
-    calls = takewhile(lambda call: "_pytest" not in call and "pluggy" not in call, stack[:_MOST_CALLS])
-    return "\n    by " + "\n       ".join(calls)
+    at = f"\n    at {who.instruction}" if who.instruction else ""
+    if not who.stack:
+        return f"{at}\n    by a thread that runs no Python"
+    calls = takewhile(lambda call: "_pytest" not in call and "pluggy" not in call, who.stack[:_MOST_CALLS])
+    return f"{at}\n    by " + "\n       ".join(calls)
 
 
 def of_canary(block: Block, address: int, changed: int) -> Finding:

@@ -12,6 +12,7 @@ SIGNALS = """
     int sigaction(int number, uintptr_t action, uintptr_t former);
     uintptr_t signal(int number, uintptr_t handler);
     int raise(int number);
+    int dladdr(uintptr_t address, uintptr_t info);
     int mprotect(uintptr_t address, size_t size, int protection);
 """
 

@@ -125,6 +125,11 @@ class DebugReservation(Reservation):
             self._pages.unguard(self.address + start, upto - start)
         return upto
 
+    def steps_ahead(self, start: int, committed: int, needed: int, edge: int) -> tuple[int, int]:
+        """No more than what is needed: whoever touches what is behind that is told."""
+        least, _ = super().steps_ahead(start, committed, needed, edge)
+        return least, least
+
     def gaps(self, start: int = 0) -> int:
         """As any reservation's: those of the shadow."""
         aheads = tuple(self.aheads)

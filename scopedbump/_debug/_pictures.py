@@ -38,25 +38,35 @@ def table_of(chunk: Chunk) -> str:
         lines.append(f"  faults are not explained: {_faults.State.refusal}")
     found = chunk.found_so_far()
     lines += [f"  {finding.text}" for finding in found]
-    lines.append(f"  {'blocks':>8} {'bytes':>12}  made at")
+    lines += _table(blocks, "made at")
+    if any(block.lent for block in blocks):
+        lines += _table([block for block in blocks if block.lent and not block.freed], "not freed by C, made at")
+    return "\n".join(lines)
+
+
+def _table(blocks: Iterable[Block], head: str) -> list[str]:
     rows = _by_place(blocks)
-    lines += [f"  {count:8} {size:12}  {told(place)}" for place, count, size in rows[:_MOST_ROWS]]
+    lines = [f"  {'blocks':>8} {'bytes':>12}  {head}"]
+    lines += [f"  {count:8} {size:12}  {place}" for place, count, size in rows[:_MOST_ROWS]]
     if len(rows) > _MOST_ROWS:
         lines.append(f"  and {len(rows) - _MOST_ROWS} more places")
-    return "\n".join(lines)
+    return lines
 
 
 def _guards() -> str:
     return "pages marked within a mapping" if _pages.system_pages.light_guards else "pages without access"
 
 
-def _by_place(blocks: Iterable[Block]) -> list[tuple[Place, int, int]]:
-    counts: Counter[Place] = Counter()
-    sizes: Counter[Place] = Counter()
+def _by_place(blocks: Iterable[Block]) -> list[tuple[str, int, int]]:
+    """The places, how many blocks each made, and of how many bytes; those with the most bytes first."""
+    names: dict[Place, str] = {}
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     for block in blocks:
-        counts[block.made] += 1
-        sizes[block.made] += block.size
-    return [(place, counts[place], size) for place, size in sizes.most_common()]
+        name = names.get(block.made) or names.setdefault(block.made, told(block.made))
+        counts[name] += 1
+        sizes[name] += block.size
+    return [(name, counts[name], size) for name, size in sizes.most_common()]
 
 
 def drawn(region: Region, chunk: DebugChunk | None) -> str:
@@ -70,9 +80,10 @@ def drawn(region: Region, chunk: DebugChunk | None) -> str:
     for block, size, count, ended in marks:
         wide = size / total * _WIDTH
         what = f"{count} blocks, {size} bytes" if count > 1 else f"{size} bytes at {block.address:#x}"
-        title = escape(f"{what}, made at {told(block.made)}{', ended' if ended else ''}")
+        place = told(block.made)
+        title = escape(f"{what}, made at {place}{', ended' if ended else ''}")
         shapes.append(
-            f'<rect x="{at:.2f}" y="24" width="{max(wide, 0.3):.2f}" height="40" fill="{_colour(colours[block.made])}"'
+            f'<rect x="{at:.2f}" y="24" width="{max(wide, 0.3):.2f}" height="40" fill="{_colour(colours[place])}"'
             f"{' opacity=' + chr(34) + '0.3' + chr(34) if ended else ''}><title>{title}</title></rect>"
         )
         at += wide
@@ -92,16 +103,16 @@ def _marks(blocks: list[Block]) -> list[tuple[Block, int, int, bool]]:
     for begin in range(0, len(blocks), max(each, 1)):
         some = blocks[begin : begin + each]
         size = sum(max(block.size, 1) for block in some)
-        marks.append((some[0], size, len(some), some[0].life.ended is not None))
+        marks.append((some[0], size, len(some), some[0].end_in_words() is not None))
     return marks
 
 
-def _legend(colours: dict[Place, int]) -> list[str]:
+def _legend(colours: dict[str, int]) -> list[str]:
     lines: list[str] = []
     for place, index in list(colours.items())[:_MOST_ROWS]:
         y = 80 + _ROW * index
         lines.append(f'<rect x="0" y="{y}" width="16" height="16" fill="{_colour(index)}"/>')
-        lines.append(f'<text x="24" y="{y + 13}" font-size="13">{escape(told(place))}</text>')
+        lines.append(f'<text x="24" y="{y + 13}" font-size="13">{escape(place)}</text>')
     return lines
 
 

@@ -7,10 +7,11 @@ import os
 import signal
 import struct
 import sys
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from .._lifetime import ADDRESS, CHAR_POINTER, ffi
 from . import _machine
+from ._code import Linker
 from ._faults import callback
 from ._signals_abi import ffi as abi
 
@@ -58,6 +59,8 @@ def _write_arm64(context: int) -> bool | None:
     return None
 
 
+# The program counter: gregs[REG_RIP], the 17th word behind the 40 bytes before uc_mcontext; sigcontext.pc of arm64.
+_COUNTER_AT: Final = {"x86_64": 40 + 8 * 16, "aarch64": 440}
 _WRITES = {"x86_64": _write_x86_64, "aarch64": _write_arm64}
 
 
@@ -88,9 +91,15 @@ class Signals:
         libc = abi.dlopen(None)
         self._sigaction = cast("_LibC", libc).sigaction
         self._mprotect = cast("_LibC", libc).mprotect
+        self._linker = Linker(cast("Any", libc))
+        self._counter_at = _COUNTER_AT[machine]
         self._functions = tuple(_machine.address_of(abi.addressof(libc, name)) for name in ("signal", "raise"))
         self._ours: dict[int, int] = dict.fromkeys(NUMBERS, -1)
         self.on_top()
+
+    def instruction(self, context: int) -> str:
+        """Which instruction it was, in words; "" when that is not known."""
+        return self._linker.told(_word(context + self._counter_at))
 
     def on_top(self) -> None:
         """Come first, whoever came meanwhile."""

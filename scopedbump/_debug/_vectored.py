@@ -72,6 +72,10 @@ class Vectored:
             self._kernel32.RemoveVectoredExceptionHandler(self._handle)
             self._handle = self._kernel32.AddVectoredExceptionHandler(1, self._entry)
 
+    def instruction(self, context: int) -> str:
+        """Not known."""
+        return ""
+
     def wrote(self, context: int) -> bool | None:
         """Whether the access was a write."""
         return _word(context + _INFORMATION_AT) == 1

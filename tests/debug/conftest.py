@@ -31,6 +31,20 @@ void poke_in_thread(char *p, long at) {
     pthread_create(&thread, 0, work, &it);
     pthread_join(thread, 0);
 }
+struct item { struct item *next; char text[24]; };
+struct item *make_list(void *(*allocate)(size_t), long count) {
+    struct item *first = 0;
+    while (count--) {
+        struct item *item = allocate(sizeof *item);
+        if (!item) return 0;
+        item->next = first; first = item;
+    }
+    return first;
+}
+void spoil_list(struct item *item, long at) {
+    while (at--) item = item->next;
+    *(volatile char *)(item->text + 24) = 1;
+}
 long sum_after(char *p, long at, long n) {
     long sum = 0;
     poke(p, at);
