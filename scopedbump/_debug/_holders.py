@@ -10,6 +10,7 @@ import ctypes
 import gc
 import sys
 from _warnings import warn
+from inspect import CO_OPTIMIZED
 from types import AsyncGeneratorType, CellType, CoroutineType, FrameType, FunctionType, GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,6 +88,7 @@ def holders_of(ranges: list[tuple[int, int]], ledger: Ledger, revoked: Iterable[
         inside = block is not None and block.address <= address <= block.address + block.size
         holder = Holder(_type_of(thing), name, block.info() if block is not None and inside else None)
         found.setdefault((id(thing), name), holder)
+    _forget_copies()
     return tuple(found.values())
 
 
@@ -149,6 +151,24 @@ def _copies_of_variables(containers: list[object]) -> set[int]:
     """The dicts in which Python, before 3.13, shows local variables; who looks at them leaves them there."""
     frames = [*_frames(), *(frame for each in containers if (frame := _suspended_frame(each)) is not None)]
     return {id(frame.f_locals) for frame in frames if frame.f_locals is not frame.f_globals}
+
+
+def _forget_copies() -> None:
+    """Empty the dicts in which Python, before 3.13, shows local variables, where nobody else has them.
+
+    What is in them would live on when the variable is gone. Under a tracer they stay: Python copies them back.
+    """
+    if sys.version_info >= (3, 13) or sys.gettrace() is not None:
+        return
+    suspended = [_suspended_frame(each) for each in gc.get_objects()]
+    for frame in (*_frames(), *suspended):
+        if frame is not None and frame.f_code.co_flags & CO_OPTIMIZED:
+            variables = frame.f_locals
+            if sys.getrefcount(variables) <= _OURS:
+                variables.clear()
+
+
+_OURS = 3  # references: the frame's, that of a local variable here, and that of the call that counts
 
 
 def _suspended_frame(thing: object) -> FrameType | None:

@@ -116,6 +116,11 @@ class DebugReservation(Reservation):
             self._count_mappings(1)
         return True
 
+    def commit(self, needed: int) -> None:
+        """As any reservation's. That is the shadow: what blocks have behind it is usable from the start."""
+        if needed <= self.size:
+            super().commit(needed)
+
     def commit_range(self, start: int, least: int, target: int) -> int:
         """As any reservation's; what was opened there so that a program could go on counts for nothing."""
         if self.opened:
@@ -209,9 +214,9 @@ def reserve(size: int, secret: bool) -> tuple[DebugReservation, CData]:
     zone = min(max(_ZONE_TIMES * size, _LEAST_ZONE), _MOST_ZONE)
     page = _pages.system_pages.page_size
     while True:
-        extent = round_up(size, page) + page + zone
+        extent = round_up(size, page) + page + zone if zone else size
         try:
-            whole, mapping = _reserve(extent if extent <= sys.maxsize else size, secret)
+            whole, mapping = _reserve(min(extent, sys.maxsize), secret)
         except ReserveError:
             if _quarantine:
                 _let_oldest_go()

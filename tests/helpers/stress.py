@@ -21,6 +21,7 @@ import pytest
 import scopedbump
 from helpers import TESTS
 from helpers.support import collect as collect_where_nothing_counts
+from helpers.support import end_quarantine
 from scopedbump import _atomic, _lifetime, _pages, _pool, _region, _reservation, _views, bump_region
 
 if TYPE_CHECKING:
@@ -92,13 +93,6 @@ class Book:
 
     def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
         return self._pages.release(map(self.reserved.pop, taken), size)  # all of it in C
-
-
-def end_quarantine() -> None:
-    """Give back what debug regions left guarded: here it is counted what was given back."""
-    memory = sys.modules.get("scopedbump._debug._memory")
-    while memory is not None and memory._quarantine:
-        memory._let_oldest_go()
 
 
 @contextmanager
