@@ -39,7 +39,8 @@ def put(view: memoryview, base: int, block: Block) -> None:
 
 def put_behind(view: memoryview, base: int, block: Block) -> None:
     """Put canaries behind a block whose end is known only now."""
-    start, stop = _sides(block)[1]
+    start = block.address + block.size
+    stop = min(block.edge, start + _MOST)
     if start < stop:
         view[start - base : stop - base] = _CANARY[: stop - start]
 

@@ -279,8 +279,8 @@ class DebugChunk(Chunk):
             ahead.committed = ahead.edge = used
             block.size = filled
             block.edge = base + used
-            block.grows = False
             _canaries.put_behind(view, base, block)
+            block.grows = False  # last: with it they are looked at
         twin.end, twin.high, twin.keep = ahead.end, ahead.high, ahead.keep
         return super().settle(twin)
 
@@ -334,7 +334,7 @@ class DebugChunk(Chunk):
         for ahead, (twin, block) in reservation.writers.items():
             assert twin in reservation.aheads and twin.stop - twin.start >= ahead.end
             usable = block.edge - block.address
-            assert 0 <= ahead.end <= (ahead.ready if block.grows else ahead.end) <= usable
+            assert 0 <= ahead.end <= (ahead.ready if ahead.open else ahead.end) <= usable
             assert block.first <= block.address <= reservation.address + ahead.committed <= block.edge
         for ahead in self._aheads():
             assert ahead.open or ahead.limit == -1

@@ -105,9 +105,12 @@ class DebugReservation(Reservation):
         try:
             if light:
                 pages.commit(first, stop - first)
-                pages.guard(edge, stop - edge)
             else:
                 pages.commit(first, edge - first)
+            if not self.secret:
+                pages.admit_to_dumps(first, (stop if light else edge) - first)
+            if light:
+                pages.guard(edge, stop - edge)
             if self.wild:  # one of these pages may have been touched, and closed again
                 pages.unguard(first, edge - first)
         except CommitError:
