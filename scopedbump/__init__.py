@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._errors import EscapeError as EscapeError
     from ._errors import EscapeWarning as EscapeWarning
     from ._errors import NoRegionError as NoRegionError
+    from ._errors import OverrunError as OverrunError
     from ._errors import PoolFullError as PoolFullError
     from ._errors import RegionBusyError as RegionBusyError
     from ._errors import RegionClosedError as RegionClosedError
@@ -57,6 +58,7 @@ __all__ = [
     "HeapAllocator",
     "NoRegionError",
     "OpenRegion",
+    "OverrunError",
     "PoolFullError",
     "PoolStats",
     "Region",

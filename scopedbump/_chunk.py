@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from ._ahead import Ahead
     from ._atomic import Lock
+    from ._errors import Escape
     from ._reservation import Reservation
     from ._tenure import Holder, Tenure
 
@@ -111,6 +112,8 @@ class Chunk:
     )
 
     region: ref[object]
+    max_batch = 256  # more objects at once would set off the garbage collector
+    debug = False
 
     def __init__(
         self,
@@ -196,6 +199,12 @@ class Chunk:
         if view is not None:
             reservation.commit(min(max(stop, self.cursor + WINDOW), reservation.size))
 
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether [start, stop), as addresses, lies in here; an empty block may lie anywhere in the reservation."""
+        address = self.reservation.address
+        begin = address + (self.start if start < stop else 0)
+        return begin <= start and stop <= address + self.reservation.size
+
     def clear(self, view: memoryview, start: int, stop: int) -> None:
         """Zero what may have been written of view[start:stop], which is the caller's alone."""
         stop = min(stop, self.reservation.dirty)
@@ -256,6 +265,14 @@ class Chunk:
             self.cursor = mark
 
     # -- what was taken ahead in it, for blocks that grow: see `_ahead`
+
+    def bump_ahead(self, ahead: Ahead, size: int, align: int, page: int) -> bool:
+        """As `Ahead.take`."""
+        return ahead.take(self, size, align, page)
+
+    def settle(self, ahead: Ahead) -> bool:
+        """As `Ahead.settle`."""
+        return ahead.settle(self)
 
     def holes(self) -> int:
         """Bytes before the cursor that were taken ahead and not filled; those of scopes, once these are over."""
@@ -525,3 +542,17 @@ class Chunk:
                 innermost = inner
             innermost.stop(ENDED)
             innermost.let_go(wipe)
+
+    # -- what debug regions do more
+
+    def spoil(self, view: memoryview, start: int, stop: int) -> None:
+        """Fill what need not be zero, so that somebody sees that it is not."""
+
+    def lend(self, address: int) -> None:
+        """Note that the block at this address is a C library's, which should free it."""
+
+    def end_block(self, address: int) -> None:
+        """The block at this address was given back."""
+
+    def tell_of_end(self, region: object, escape: Escape, told: bool) -> None:
+        """Raise or warn what is to be said now that it has ended."""

@@ -6,6 +6,8 @@ facts and words the message.
 
 from __future__ import annotations
 
+from . import _hints as hints
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
@@ -19,6 +21,7 @@ __all__ = [
     "EscapeError",
     "EscapeWarning",
     "NoRegionError",
+    "OverrunError",
     "PoolFullError",
     "RegionBusyError",
     "RegionClosedError",
@@ -107,6 +110,23 @@ class CommitError(ScopedBumpError, MemoryError):
 
 class CallbackRefusedError(ScopedBumpError, OSError):
     """C can't call Python: the system refuses memory that is written to and then executed."""
+
+
+class OverrunError(ScopedBumpError, RuntimeError):
+    """At the end of a debug region: something wrote or read beside its blocks, or used one after its end.
+
+    Attributes:
+        findings: all of them, in the order in which they were noted.
+    """
+
+    def __init__(self, findings: tuple[hints.Finding, ...]) -> None:
+        super().__init__(findings)
+        self.findings = findings
+
+    def __str__(self) -> str:
+        from ._debug._findings import summary
+
+        return summary(self.findings)
 
 
 class EscapeError(ScopedBumpError, BufferError):

@@ -190,7 +190,7 @@ class FreeList:
         self.max_out = max_out
         self.retain = options.retain
         self._always_kept = LEAST_RETAINED if options.retain is None else -1
-        self.secret = options.wipe
+        self.secret = options.secret
         self.name = options.name
         self.closed = False
         self.idle: deque[tuple[Memory, Exporter | None]] = deque()
@@ -368,3 +368,12 @@ class FreeList:
             if lease.reservation_of(self) is not None:
                 (escaped if lease.over else opened).append(lease)
         return opened, escaped
+
+
+def new_free_list(size: int, max_idle: int | None, max_out: int | None, options: Options) -> FreeList:
+    """An empty one; that of a debug pool stays empty."""
+    if options.debug:
+        from ._debug._pool import DebugFreeList
+
+        return DebugFreeList(size, max_idle, max_out, options)
+    return FreeList(size, max_idle, max_out, options)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ._free_list import FreeList
 
 
 class PoolStats(NamedTuple):
@@ -51,6 +55,33 @@ class OpenRegion(NamedTuple):
     name: str
     age: float
     used: int
+
+
+def open_regions(free_list: FreeList) -> list[OpenRegion]:
+    """As `RegionPool.open_regions`."""
+    free_list.look_around()
+    now = monotonic()
+    found: list[OpenRegion] = []
+    for lease in sorted(free_list.out()[0], key=lambda lease: lease.since):
+        region = None if lease.region is None else lease.region()
+        if region is not None:
+            found.append(OpenRegion(region.name, now - lease.since, region.used))
+    return found
+
+
+def stats_of(free_list: FreeList) -> PoolStats:
+    """As `RegionPool.stats`."""
+    free_list.look_around()
+    opened, escaped = free_list.out()
+    idle = [memory[0] for memory, _ in free_list.idle.copy()]
+    out = [lease.reservation_of(free_list) for lease in (*opened, *escaped)]
+    committed = sum(reservation.usable(0) for reservation in (*out, *idle) if reservation is not None)
+    leases, misses, places = free_list.leases, free_list.misses, free_list.places
+    refused, waited = (0, 0) if places is None else (places.refused, places.waited)
+    counts = len(idle), len(opened), len(escaped)
+    return PoolStats(
+        leases, leases - misses, misses, *counts, committed, free_list.peak, refused, waited, free_list.overflowed
+    )
 
 
 OpenRegion.__module__ = PoolStats.__module__ = "scopedbump"

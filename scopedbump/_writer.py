@@ -45,7 +45,7 @@ def open_writer(region: Region, limit: int | None, align: int) -> Writer:
         view = chunk.view
         if view is not None:
             reservation.aheads.append(ahead)
-            if ahead.take(chunk, size, align, reservation.page_size):
+            if chunk.bump_ahead(ahead, size, align, reservation.page_size):
                 ahead.view = _views.cut(view, ahead.start, ahead.stop)
                 chunk.track((ahead.view,))
                 if chunk.view is view:
@@ -406,13 +406,13 @@ class Writer(io.BufferedIOBase):
             ahead.seal()
         if ahead.start < 0 or chunk.view is None or ahead not in chunk.reservation.aheads:
             return
-        if self._region._options.wipe:
+        if chunk.reservation.secret:
             try:
                 ahead.zero(ahead.end, ahead.high)
             except ValueError:  # it was released meanwhile
                 pass
         chunk.views.extend(_views.alive(ahead.withdraw()))  # a pool waits for them
-        if ahead.settle(chunk):
+        if chunk.settle(ahead):
             if ahead.keep <= ahead.end:  # else there is a hole to know of
                 chunk.reservation.forget(ahead)
             chunk.prepare()

@@ -61,7 +61,7 @@ class _Hooks:
 
     def _function(self, kind: str, names: tuple[str, ...], signature: Signature) -> int:
         """The address of a function; the same for the same arguments."""
-        if kind == "free":
+        if kind == "free" and not self._turn.blocks.debug:
             return slots.NO_OP
         key = kind, names, signature
         made = self._made.get(key)
@@ -153,6 +153,8 @@ class CffiHooks(_Hooks):
 
     def free(self, ctype: CDecl, roles: str, /) -> CData:
         """A function that does nothing, for ever: "ptr", "opaque ptr", "ptr opaque".
+
+        In a debug region it guards the block.
 
         Args:
             ctype: its type, such as "void (*)(void *)".

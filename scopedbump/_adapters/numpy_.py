@@ -29,6 +29,7 @@ from .._memory import Memory
 from ._callbacks import is_main_interpreter
 
 if TYPE_CHECKING:
+    from .._memory import Blocks
     from ._numpy_blocks import FreeBlocks
 
 S = TypeVar("S", bound=np.generic)
@@ -221,7 +222,7 @@ class NumpyAllocator:
         if blocks is None:
             return None
         if free is None or blocks is not free.blocks:
-            free = self._free = FreeBlocks(blocks)
+            free = self._free = _debug_blocks(blocks) if blocks.debug else FreeBlocks(blocks)
         return free
 
     def _array(
@@ -235,6 +236,12 @@ class NumpyAllocator:
         # region, of which most is not there. And below that is no memoryview, which could be released.
         own = np.ndarray(size, np.uint8, view, start)
         return np.ndarray(dims, dtype, own, order=order)
+
+
+def _debug_blocks(blocks: Blocks) -> FreeBlocks:
+    from .._debug._numpy_blocks import DebugFreeBlocks
+
+    return DebugFreeBlocks(blocks)
 
 
 NumpyAllocator.__module__ = "scopedbump"

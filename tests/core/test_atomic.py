@@ -285,6 +285,8 @@ def everything() -> None:
     with bump_region(1 << 20) as a:
         malloc = a.cffi(cffi.FFI()).hooks().malloc("void *(*)(size_t)", "size")
         assert malloc(10)
+    with bump_region(1 << 20, debug=True) as a:
+        a.alloc(10)
     with suppress(ImportError):
         arrays_come_and_go()
 

@@ -25,9 +25,12 @@ def check(region: Region) -> None:
     assert chunk.limit in (-1, chunk.zeroed)
     assert chunk.cursor <= chunk.zeroed <= reservation.size
     assert chunk.zeroed <= reservation.committed <= round_up(reservation.size, 1 << 16) or chunk.limit == -1
-    assert chunk.view is not None and chunk.view.nbytes == reservation.size
+    assert chunk.view is not None and chunk.view.nbytes == reservation.extent
     assert chunk.state in (OPEN, SUSPENDED) and (chunk.inner is not None) == (chunk.state == SUSPENDED)
-    _check_ahead(chunk)
+    if chunk.debug:
+        _check_guarded_ahead(chunk)
+    else:
+        _check_ahead(chunk)
     if chunk.inner is None:  # zeroed means zero: looked at up to where anybody has ever written
         assert not any(chunk.view[chunk.cursor : max(chunk.cursor, min(chunk.zeroed, reservation.dirty))])
     else:
@@ -50,3 +53,18 @@ def _check_ahead(chunk: Chunk) -> None:
         assert ahead.ready == 0 or ahead.start <= ahead.committed
     gaps = [place for gap in chunk.gaps() for place in gap]
     assert gaps == sorted(gaps)
+
+
+def _check_guarded_ahead(chunk: Chunk) -> None:
+    """The same in a debug region."""
+    from scopedbump._debug._chunk import DebugChunk
+
+    assert isinstance(chunk, DebugChunk)
+    reservation = chunk.reservation
+    for ahead, (twin, block) in reservation.writers.items():
+        assert twin in reservation.aheads and twin.stop - twin.start >= ahead.end
+        usable = block.edge - block.address
+        assert 0 <= ahead.end <= (ahead.ready if ahead.open else ahead.end) <= usable
+        assert block.first <= block.address <= reservation.address + ahead.committed <= block.edge
+    for ahead in chunk.aheads():
+        assert ahead.open or ahead.limit == -1

@@ -16,7 +16,7 @@ import pytest
 
 import scopedbump
 from helpers.support import needs_gil
-from scopedbump import _atomic, _bytecode
+from scopedbump import _atomic, _bytecode, debug
 
 PUBLIC = {
     "DEFAULT_SIZE",
@@ -35,6 +35,7 @@ PUBLIC = {
     "HeapAllocator",
     "NoRegionError",
     "OpenRegion",
+    "OverrunError",
     "PoolFullError",
     "PoolStats",
     "Region",
@@ -69,6 +70,7 @@ METHODS = {
         "numpy",
         "peak",
         "released",
+        "report",
         "reset",
         "scope",
         "size",
@@ -118,11 +120,13 @@ def signatures(thing: object) -> Iterator[Callable[..., object]]:
                 yield function
 
 
-@pytest.mark.parametrize("module", ["scopedbump", "scopedbump.asgi", "scopedbump.wsgi"])
+@pytest.mark.parametrize("module", ["scopedbump", "scopedbump.asgi", "scopedbump.debug", "scopedbump.wsgi"])
 def test_annotations_resolve(module: str) -> None:
     """`typing.get_type_hints` finds what every public signature names, as tools that work at run time do."""
     pytest.importorskip("numpy", reason="some signatures name types of NumPy's")
     names = [*PUBLIC, "NumpyAllocator", "NumpyHandler"] if module == "scopedbump" else ["ScratchMiddleware"]
+    if module == "scopedbump.debug":
+        names = [*debug.__all__]
     if not _atomic.atomic and "NumpyHandler" in names:
         names.remove("NumpyHandler")
     count = 0

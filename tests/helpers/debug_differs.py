@@ -1,0 +1,62 @@
+"""The tests that assert what debug regions change: they are left out where SCOPEDBUMP_DEBUG=1 makes all regions such.
+
+Each with its reason. `tests/conftest.py` applies the list, and refuses entries that match no test. An entry is a test's
+id, or the beginning of several.
+"""
+
+from __future__ import annotations
+
+APART = "blocks lie apart, each in pages of its own: their addresses do not follow from the cursor"
+FILLED = "memory that need not be zero holds 0xA5"
+GUARDED = "it reads, by a raw address, what has ended: that is guarded"
+UNLIKE = "it looks at the inside of an ordinary region"
+COLD = "every lease of a pool is a fresh reservation: nothing is warm, and nothing is idle"
+CALLS = "it refuses certain calls of the system, and a debug region makes others"
+MANY = "it makes a million blocks, each of which takes a page"
+QUARANTINED = "a region that is over keeps its addresses, until 64 others came after it"
+SLOW = "it counts what the fast path does, and a debug region has none"
+
+DIFFERS = {
+    "tests/core/test_alloc.py::test_alloc_moves_the_cursor": APART,
+    "tests/core/test_alloc.py::test_zero_false_skips_clearing": FILLED,
+    "tests/core/test_alloc.py::test_address_and_contains": APART,
+    "tests/core/test_allocator.py::test_a_block_is_what_was_asked_for[region]": FILLED,
+    "tests/core/test_large.py::test_a_pool_gives_a_lone_large_job_back": COLD,
+    "tests/core/test_large.py::test_a_pool_keeps_as_many_as_were_needed": COLD,
+    "tests/core/test_large.py::test_a_reset_keeps_what_it_is_told_to": COLD,
+    "tests/core/test_large.py::test_a_steady_load_finds_its_pages": COLD,
+    "tests/core/test_large.py::test_huge_pages_begin_behind_the_first_four_mib": APART,
+    "tests/core/test_pool.py::test_a_closed_region_does_not_keep_its_reservation": COLD,
+    "tests/core/test_pool.py::test_a_leaked_region_comes_back": COLD,
+    "tests/core/test_pool.py::test_a_refused_release_is_tried_again": QUARANTINED,
+    "tests/core/test_pool.py::test_a_refused_trim_releases": COLD,
+    "tests/core/test_pool.py::test_a_reservation_serves_one_region_after_another": COLD,
+    "tests/core/test_pool.py::test_max_idle_bounds_what_waits": COLD,
+    "tests/core/test_pool.py::test_nothing_to_be_had": CALLS,
+    "tests/core/test_pool.py::test_reset_with_a_held_view_keeps_the_whole_lease": COLD,
+    "tests/core/test_pool.py::test_reset_with_an_escape_takes_another_lease": COLD,
+    "tests/core/test_pool.py::test_retain_bounds_what_an_idle_reservation_keeps": COLD,
+    "tests/core/test_pool.py::test_what_escaped_is_counted_while_it_lives": COLD,
+    "tests/core/test_pool.py::test_what_is_held_keeps_the_reservation_out": COLD,
+    "tests/core/test_pool.py::test_what_is_held_of_a_scope_keeps_the_reservation_out": COLD,
+    "tests/core/test_pool_moments.py::test_a_child_has_a_pool_of_its_own": COLD,
+    "tests/core/test_pool_moments.py::test_forks_while_threads_use_the_pool": COLD,
+    "tests/core/test_pool_moments.py::test_threads_share_a_pool": COLD,
+    "tests/core/test_pool_places.py::test_a_fork_that_python_was_not_told_of": COLD,
+    "tests/core/test_pool_places.py::test_a_pool_that_is_never_warm_says_so": COLD,
+    "tests/core/test_pool_places.py::test_a_region_on_demand": COLD,
+    "tests/core/test_reservation.py::test_a_refused_commit_leaves_the_region_usable": CALLS,
+    "tests/core/test_reservation.py::test_a_region_that_died_without_its_end": QUARANTINED,
+    "tests/core/test_reservation.py::test_a_reset_without_a_fresh_reservation": CALLS,
+    "tests/core/test_reservation.py::test_every_refusal_of_the_system_in_turn": QUARANTINED,
+    "tests/core/test_reservation.py::test_what_the_system_refuses_to_take_back_is_offered_again": QUARANTINED,
+    "tests/core/test_reset.py::test_reset_keeps_the_reservation_and_its_pages": APART,
+    "tests/core/test_scoped.py::test_a_call_has_a_region_of_its_own": COLD,
+    "tests/core/test_scoped.py::test_what_is_thrown_in_makes_no_cycle": COLD,
+    "tests/core/test_views.py::test_a_million_blocks_are_not_kept": MANY,
+    "tests/core/test_wipe.py::test_a_pool_that_wipes_keeps_no_secret_in_idle_memory": GUARDED,
+    "tests/core/test_wipe.py::test_a_scope_and_a_reset_wipe_what_was_used": GUARDED,
+    "tests/core/test_wipe.py::test_wiping_happens_before_the_memory_is_unmapped": QUARANTINED,
+    "tests/core/test_writer.py::test_a_secret_in_a_writer_is_wiped": GUARDED,
+    "tests/core/test_writer.py::test_the_pool_hits_after_writers": COLD,
+}
