@@ -38,16 +38,16 @@ Task = Callable[[int], Took]
 
 def in_bytearrays(_: int) -> Took:
     """The task as one would write it."""
-    faults, start = process.page_faults(), time.perf_counter()
+    faults, start = process.page_faults() or 0, time.perf_counter()
     work(memoryview(bytearray(SIZE)), memoryview(bytearray(SIZE)))
-    return time.perf_counter() - start, process.page_faults() - faults
+    return time.perf_counter() - start, (process.page_faults() or 0) - faults
 
 
 def in_a_region(number: int) -> Took:
     """The task in scratch memory, with what it takes to get and to give back."""
-    faults, start = process.page_faults(), time.perf_counter()
+    faults, start = process.page_faults() or 0, time.perf_counter()
     scoped(number)
-    return time.perf_counter() - start, process.page_faults() - faults
+    return time.perf_counter() - start, (process.page_faults() or 0) - faults
 
 
 @pool.scoped

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -156,6 +157,10 @@ def test_every_other_command_exists(command: str) -> None:
         extras = metadata("scopedbump").get_all("Provides-Extra") or []
         for named in re.findall(r"\[(.*?)\]", command):
             assert set(named.split(",")) <= set(extras)
+        for group in re.findall("--group (.*)", command):
+            assert group in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    elif words[1:4] == ["-m", "pyperf", "compare_to"]:
+        assert set(words[-2:]) == {"ours.json", "theirs.json"}, "what the two commands before it write"
     elif words[1:3] == ["-m", "pytest"]:
         assert (ROOT / "tests").is_dir()
     elif words[0].endswith("python") or words[0] == "python3":
