@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import os
 import re
 import shlex
@@ -18,6 +16,7 @@ import pytest
 
 import scopedbump
 from helpers import ROOT
+from helpers.support import missing_imports
 from scopedbump import _atomic
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,18 +44,6 @@ def commands(*languages: str) -> list[str]:
     lines = [(block.language, line) for block in blocks(*languages) for line in block.text.splitlines()]
     shown = [line.removeprefix("$ ") for language, line in lines if language != "console" or line.startswith("$ ")]
     return [line.partition("  #")[0].strip() for line in shown if line.strip() and not line.startswith("#")]
-
-
-def missing_imports(code: str) -> list[str]:
-    """Optional packages that the code imports and that are not installed here."""
-    imported: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            imported.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported.add(node.module)
-    packages = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"scopedbump"}
-    return sorted(package for package in packages if importlib.util.find_spec(package) is None)
 
 
 def test_every_block_names_its_language() -> None:
