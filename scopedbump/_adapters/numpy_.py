@@ -236,6 +236,9 @@ class NumpyAllocator:
         own = np.ndarray(size, np.uint8, view, start)
         return np.ndarray(dims, dtype, own, order=order)
 
+    def __repr__(self) -> str:
+        return f"<scopedbump.NumpyAllocator: {self._memory!r}>"
+
 
 NumpyAllocator.__module__ = "scopedbump"
 
