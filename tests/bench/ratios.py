@@ -183,7 +183,7 @@ def _large_rows() -> Iterator[Row]:
     bounds_of = {
         ("young", "handler()"): {256 << 10: "0.4", _MIB: "0.4", 4 * _MIB: "0.4"},
         ("young", "handler(min_bytes=65536)"): {256 << 10: "0.4"},
-        ("old", "handler()"): {_MIB: "1.05", 4 * _MIB: "1.05", 16 * _MIB: "1.05", 40 * _MIB: "0.8"},
+        ("old", "handler()"): {4 << 10: "", _MIB: "1.05", 4 * _MIB: "1.05", 16 * _MIB: "1.05", 40 * _MIB: "0.8"},
         ("old", "handler(), retain="): {40 * _MIB: "0.8"},
     }
     for (age, name), most_of in bounds_of.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -14,7 +13,6 @@ from typing import NamedTuple
 
 import pytest
 
-import scopedbump
 from helpers import ROOT
 from helpers.support import missing_imports
 from scopedbump import _atomic
@@ -74,39 +72,6 @@ def test_the_code_runs(block: Block, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def rows_of_where_and_how() -> list[tuple[str, str]]:
-    """Where, and the lines of code that say how."""
-    table = README.partition("| where | how | memory |\n")[2].partition("\n\n")[0].splitlines()[1:]
-    cells = [row.split(" | ") for row in table]
-    return [(where.strip("|` "), re.sub("`(.*?)`(?:<br>|$)", "\\1\n", how)) for where, how, _ in cells]
-
-
-@pytest.mark.parametrize(
-    ("where", "how"), [pytest.param(*row, id=row[0], marks=pytest.mark.long) for row in rows_of_where_and_how()]
-)
-def test_each_row_of_where_and_how_runs(where: str, how: str, tmp_path: Path) -> None:
-    """Each row of the table runs in a program that begins with the block before it."""
-    if missing := missing_imports(how):
-        pytest.skip(f"needs {', '.join(missing)}")
-    before = next(block.text for block in reversed(blocks("python")) if "@pool.scoped" in block.text)
-    program = [before, "if __name__ == '__main__':", *(f"    {line}" for line in how.splitlines())]
-    if "results" in how:
-        program.append("    assert list(results) == [2 * number for number in range(8)]")
-    script = tmp_path / "program.py"
-    script.write_text("\n".join(program), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_the_two_commands_are_those_that_the_gate_runs() -> None:
     """The README holds one command for the demo and one for the tests; `.ci/run` takes them from there by this form."""
     environments = [line for line in commands("sh") if line.startswith("python3 -m venv ")]
@@ -146,8 +111,6 @@ def test_every_other_command_exists(command: str) -> None:
             assert set(named.split(",")) <= set(extras)
         for group in re.findall("--group (.*)", command):
             assert group in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    elif words[1:4] == ["-m", "pyperf", "compare_to"]:
-        assert set(words[-2:]) == {"ours.json", "theirs.json"}, "what the two commands before it write"
     elif words[1:3] == ["-m", "pytest"]:
         assert (ROOT / "tests").is_dir()
     elif words[0].endswith("python") or words[0] == "python3":
