@@ -80,16 +80,18 @@ def _cost(work: Callable[[], None]) -> tuple[str, str]:
 
 
 def _memory() -> None:
+    _gone(lambda: False)  # what was before, where nothing counts references
     process.resident()  # what the first question costs is paid before anything is measured
     rows = [("", "reserved", "committed", "resident"), ("before", "0 B", "0 B", text.size(process.resident()))]
 
     def note(state: str) -> None:
         rows.append((state, text.size(region.size), text.size(region.committed), text.size(process.resident())))
 
+    data = b"x" * _MIB
     with bump_region() as region:
         note("a region is open")
         for _ in range(64):
-            region.copy(bytes(_MIB))
+            region.copy(data)
         note("64 MiB are written")
     kept = "0 B" if _gone(lambda: region.released) else "still there"
     rows.append(("the block has ended", kept, kept, text.size(process.resident())))

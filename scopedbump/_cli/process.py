@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def resident() -> int | None:
-    """Bytes of RAM that this process takes; None where there is no file that says so."""
+    """Bytes of RAM that this process takes; None where no file says so."""
+    if sys.platform == "win32":  # Wine shows Linux's files
+        return None
     try:
         # Counted page by page: the counters of statm may be megabytes late.
         with Path("/proc/self/smaps_rollup").open("rb") as rollup:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from helpers.support import needs_gil
+from helpers.support import collect, needs_gil
 from scopedbump import __version__, bump_region
 from scopedbump.__main__ import main
 from scopedbump._cli import info, process, text
@@ -106,6 +106,7 @@ def test_resident_memory_follows_what_is_touched() -> None:
         assert resident() - before > size * 3 // 4
         assert (process.page_faults() or 0) > (faults or 0)
         del block
+    collect()
     assert resident() - before < size // 4
 
 
