@@ -24,6 +24,7 @@ import cffi
 import pytest
 
 import scopedbump
+from helpers.invariants import check
 from helpers.stress import PACKAGE, both_builds, choose_build, in_process, needs_cpython
 from helpers.support import run_threads
 from scopedbump import (
@@ -531,7 +532,7 @@ def meet(tool: Callable[[Callable[[], None]], AbstractContextManager[None]], min
         attempt(name, a, blocks)
     blocks.check()
     a.close()
-    a._check()
+    check(a)
     blocks.check()
     return lines >= n
 
@@ -600,7 +601,7 @@ def interleave(mine: str, other: str, n: int, m: int) -> tuple[bool, bool]:
         attempt(name, a, blocks)
     blocks.check()
     a.close()
-    a._check()
+    check(a)
     blocks.check()
     return lines[0] >= n, lines[1] >= m
 
@@ -658,7 +659,7 @@ def same_bytes(build: str) -> None:
             assert all(set(view) == {number} for view in mine)
 
         run_threads(*[lambda number=number: body(number) for number in range(1, 5)])
-        a._check()
+        check(a)
         assert a.used >= 4 * sum(turn % 97 + 1 for turn in range(1500))
 
 
@@ -711,7 +712,7 @@ def close_against_alloc(build: str) -> None:
 
         run_threads(body, body, a.close)
         assert a.closed
-        a._check()
+        check(a)
 
 
 @both_builds
