@@ -54,6 +54,12 @@ class RegionPool:
         debug: as for `bump_region`. Each region then has addresses of its own: a pointer that C kept from an earlier
             one faults instead of writing into the next, and nothing is warm.
 
+    How large: `size` is the most that one request may ever need; going beyond it is a RegionFullError, which makes a
+    good 413. With RLIMIT_AS set, `size` times the requests at a time must fit. A route that wants another size takes
+    it from another pool. Leave `max_idle` and `retain` alone, unless an idle pool must hold less: pages above `retain`
+    cost two system calls, and page faults the next time. A pool that misses or gives pages back all the time says so
+    in the log `scopedbump`, once a minute at most. `stats()` says what it does.
+
     Raises:
         TypeError, ValueError: an argument is no int, or size or max_out is not positive, or max_idle or retain is
             negative.

@@ -237,6 +237,9 @@ class NumpyAllocator:
         own = np.ndarray(size, np.uint8, view, start)
         return np.ndarray(dims, dtype, own, order=order)
 
+    def __repr__(self) -> str:
+        return f"<scopedbump.NumpyAllocator: {self._memory!r}>"
+
 
 def _debug_blocks(blocks: Blocks) -> FreeBlocks:
     from .._debug._numpy_blocks import DebugFreeBlocks

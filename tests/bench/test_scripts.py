@@ -21,10 +21,8 @@ _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffe
     [
         ("growth.py", ["1,000", "100,000", "MiB"]),
         ("resident_memory.py", ["1 TiB reserved", "1,000,000 blocks"]),
-        ("page_faults.py", ["fresh region", "bytearrays", "1.0 MiB"]),
         ("libraries.py", ["allocations", "zlib", "Lua"]),
-        ("import_time.py", ["_cffi_backend", "scopedbump"]),
-        ("executors.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
+        ("batch_job.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
         (f"ratios.py {_CHEAP_ROWS}", ["alloc(64)", "ffi.new", "bytearrays, young", "bytearrays, old", "at most"]),
     ],
 )
@@ -38,3 +36,19 @@ def test_script_prints_its_table(script: str, words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     for word in words:
         assert word in done.stdout
+
+
+def test_pyperf_measures_the_rows(tmp_path: Path) -> None:
+    """Both sides of a row under pyperf, in its worker processes, and what it says of the two."""
+    pytest.importorskip("pyperf", reason="the dependency group bench has it")
+    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
+
+    def python(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        return subprocess.check_output(command, text=True, timeout=110, env=environment, cwd=tmp_path)
+
+    for side in ("ours", "theirs"):
+        options = ("--debug-single-value", "--quiet", "--only", "alloc(0) / alloc(64)", "-o", f"{side}.json")
+        python(str(_HERE / "bench.py"), "--side", side, *options)
+    table = python("-m", "pyperf", "compare_to", "--table", "theirs.json", "ours.json")
+    assert "theirs" in table and "ours" in table

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import gc
+import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -96,6 +98,18 @@ def run_threads(*bodies: Callable[[], object], timeout: float = 60) -> None:
     assert not any(thread.is_alive() for thread in threads), "a deadlock"
     if failures:
         raise failures[0]
+
+
+def missing_imports(code: str) -> list[str]:
+    """Optional packages that the code imports and that are not installed here."""
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported.add(node.module)
+    packages = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"scopedbump"}
+    return sorted(package for package in packages if importlib.util.find_spec(package) is None)
 
 
 class FaultyPages:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-import scopedbump
 from helpers import ROOT
+from helpers.support import missing_imports
 from scopedbump import _atomic
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,18 +44,6 @@ def commands(*languages: str) -> list[str]:
     return [line.partition("  #")[0].strip() for line in shown if line.strip() and not line.startswith("#")]
 
 
-def missing_imports(code: str) -> list[str]:
-    """Optional packages that the code imports and that are not installed here."""
-    imported: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            imported.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported.add(node.module)
-    packages = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"scopedbump"}
-    return sorted(package for package in packages if importlib.util.find_spec(package) is None)
-
-
 def test_every_block_names_its_language() -> None:
     """No block escapes the tests below for want of a language, and none has one that nobody looks at."""
     fences = re.findall(r"^ *```(.*)$", README, re.MULTILINE)
@@ -83,39 +69,6 @@ def test_the_code_runs(block: Block, tmp_path: Path) -> None:
         [sys.executable, "-X", "faulthandler", "-W", "error", "-c", run, script],
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def rows_of_where_and_how() -> list[tuple[str, str]]:
-    """Where, and the lines of code that say how."""
-    table = README.partition("| where | how | memory |\n")[2].partition("\n\n")[0].splitlines()[1:]
-    cells = [row.split(" | ") for row in table]
-    return [(where.strip("|` "), re.sub("`(.*?)`(?:<br>|$)", "\\1\n", how)) for where, how, _ in cells]
-
-
-@pytest.mark.parametrize(
-    ("where", "how"), [pytest.param(*row, id=row[0], marks=pytest.mark.long) for row in rows_of_where_and_how()]
-)
-def test_each_row_of_where_and_how_runs(where: str, how: str, tmp_path: Path) -> None:
-    """Each row of the table runs in a program that begins with the block before it."""
-    if missing := missing_imports(how):
-        pytest.skip(f"needs {', '.join(missing)}")
-    before = next(block.text for block in reversed(blocks("python")) if "@pool.scoped" in block.text)
-    program = [before, "if __name__ == '__main__':", *(f"    {line}" for line in how.splitlines())]
-    if "results" in how:
-        program.append("    assert list(results) == [2 * number for number in range(8)]")
-    script = tmp_path / "program.py"
-    script.write_text("\n".join(program), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env=environment,
-    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -156,6 +109,8 @@ def test_every_other_command_exists(command: str) -> None:
         extras = metadata("scopedbump").get_all("Provides-Extra") or []
         for named in re.findall(r"\[(.*?)\]", command):
             assert set(named.split(",")) <= set(extras)
+        for group in re.findall("--group (.*)", command):
+            assert group in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     elif words[1:3] == ["-m", "pytest"]:
         assert (ROOT / "tests").is_dir()
     elif words[0].endswith("python") or words[0] == "python3":
