@@ -57,6 +57,7 @@ class Lease:
     """The tenure of a pool's region: one use of a reservation. Its end, or its death, gives the reservation back.
 
     Attributes:
+        number: the how many-th of its pool, as more than one may begin in one tick of the clock.
         over: whether the region has come to its end.
         region: the region, as long as somebody has it; None before it is made.
         since: when it was made, in seconds of the monotonic clock.
@@ -71,6 +72,7 @@ class Lease:
         "_process",
         "_proven",
         "lock",
+        "number",
         "over",
         "region",
         "since",
@@ -82,6 +84,7 @@ class Lease:
         self._place = place
         self.region: ref[Region] | None = None
         self.since = monotonic()
+        self.number = free_list.leases
         self._held = False  # by views that are still referred to
         self._proven = False  # whether the reservation's numbers say how far it was written and is committed
         self.over = False
@@ -91,7 +94,7 @@ class Lease:
     def renew(self, reservation: Reservation) -> Chunk:
         chunk, lease = self._free_list.acquire(self._place)
         lease.region = self.region
-        lease.since = self.since
+        lease.since, lease.number = self.since, self.number
         self._place = None  # the other one's by now
         return chunk
 
