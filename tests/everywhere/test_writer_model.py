@@ -380,7 +380,7 @@ def run(examples: int, steps: int) -> None:
 @counts_references
 def test_programs_with_writers_against_bytesio() -> None:
     """Random programs of all that files and regions do behave as BytesIO does, with every invariant after each step."""
-    run(60, 40)
+    run(40, 40)
 
 
 @pytest.mark.long
