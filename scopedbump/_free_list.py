@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import ref
 
 from . import _views
-from ._atomic import critical
+from ._atomic import atomic, critical, new_lock
 from ._chunk import Chunk
 from ._errors import CommitError, PoolFullError
 from ._lifetime import Exporter, drop_dead_keepers, owners
@@ -168,6 +168,7 @@ class FreeList:
         "closed",
         "idle",
         "leases",
+        "lock",
         "max_idle",
         "max_out",
         "misses",
@@ -190,6 +191,7 @@ class FreeList:
         self.name = options.name
         self.closed = False
         self.idle: deque[tuple[Memory, Exporter | None]] = deque()
+        self.lock = new_lock()
         self._quiet_until = 0.0
         self._start_counting()
 
@@ -246,8 +248,12 @@ class FreeList:
             self.look_around()
             drop_dead_keepers()
             memory, exporter = reserve(self.size, self.secret), None
-            self.misses += 1
-        self.leases += 1
+            self._count(1)
+        else:
+            if atomic:
+                self.leases += 1
+            else:
+                self._count()
         if self._complaint is not None:
             self._complain()
         if len(self.idle) < self._least_idle:
@@ -259,6 +265,11 @@ class FreeList:
         else:
             exporter.keeper.owner = lease
         return Chunk(reservation, exporter, lease), lease
+
+    @critical
+    def _count(self, missed: int = 0) -> None:
+        self.leases += 1
+        self.misses += missed
 
     def note_use(self, used: int) -> None:
         """A region has ended that used so many bytes."""
