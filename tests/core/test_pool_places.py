@@ -263,6 +263,7 @@ def test_a_pool_that_is_never_warm_says_so(why: str, caplog: pytest.LogCaptureFi
         assert ("max_idle" if why == "misses" else "retain") in caplog.text
 
 
+@counts_references
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a fork behind Python's back")
 def test_a_fork_that_python_was_not_told_of() -> None:
     """A worker of uWSGI finds out by itself that it is one: it counts anew, and its memory is its own."""
