@@ -15,7 +15,7 @@ from typing import Any
 import _cffi_backend
 import pytest
 
-from helpers.stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
+from helpers.stress import SLOWER, Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 from helpers.support import needs_gil, run_script
 from scopedbump import (
     Region,
@@ -399,7 +399,7 @@ def test_a_long_storm_of_handlers(kind: str, build: str) -> None:
 
 def ended_from_within(build: str) -> None:
     choose_build(build)
-    for turn in range(120):
+    for turn in range(120 // SLOWER):
         a = bump_region(1 << 20)
         blocks = Blocks()
 
