@@ -62,7 +62,7 @@ def open_regions(free_list: FreeList) -> list[OpenRegion]:
     free_list.look_around()
     now = monotonic()
     found: list[OpenRegion] = []
-    for lease in sorted(free_list.out()[0], key=lambda lease: lease.since):
+    for lease in sorted(free_list.out()[0], key=lambda lease: (lease.since, lease.number)):
         region = None if lease.region is None else lease.region()
         if region is not None:
             found.append(OpenRegion(region.name, now - lease.since, region.used))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import subprocess
@@ -15,6 +16,8 @@ import scopedbump
 _HERE = Path(__file__).parent
 _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffers of 1 MiB' 'scopedbump;'"
 
+needs_uvicorn = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="uvicorn is not installed")
+
 
 @pytest.mark.parametrize(
     ("script", "words"),
@@ -23,6 +26,7 @@ _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffe
         ("resident_memory.py", ["1 TiB reserved", "1,000,000 blocks"]),
         ("libraries.py", ["allocations", "zlib", "Lua"]),
         ("batch_job.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
+        pytest.param("uploads.py", ["8 MiB", "writer", "bytearray", "list"], marks=needs_uvicorn),
         (f"ratios.py {_CHEAP_ROWS}", ["alloc(64)", "ffi.new", "bytearrays, young", "bytearrays, old", "at most"]),
     ],
 )
