@@ -100,7 +100,7 @@ class Ahead:
         self.start = self.stop = self.limit = self.seat = -1
         self.committed = self.edge = self.end = self.foreign = self.high = self.keep = self.ready = 0
         self.open = True
-        self.exact = False
+        self.exact: bool = False
         self.view: memoryview = _released
         self.exporter: Exporter | None = None
         self.rooms: list[memoryview] = []

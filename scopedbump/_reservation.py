@@ -39,7 +39,7 @@ class Reservation:
     __slots__ = ("address", "aheads", "committed", "dirty", "extent", "lock", "lowered", "pages", "secret", "size")
 
     def __init__(self, address: int, size: int, secret: bool, pages: Pages) -> None:
-        self.pages = pages
+        self.pages: Pages = pages
         self.secret: bool = secret
         self.lock: Lock | None = new_lock()
         self.address: int = address
