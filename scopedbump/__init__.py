@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._allocator import HeapAllocator as HeapAllocator
     from ._allocator import TypedAllocator as TypedAllocator
     from ._allocator import heap as heap
+    from ._bump_region import bump_region as bump_region
     from ._current import current_region as current_region
     from ._errors import CallbackRefusedError as CallbackRefusedError
     from ._errors import CommitError as CommitError
@@ -33,12 +34,11 @@ if TYPE_CHECKING:
     from ._errors import RegionFullError as RegionFullError
     from ._errors import ReserveError as ReserveError
     from ._errors import ScopedBumpError as ScopedBumpError
-    from ._pool import OpenRegion as OpenRegion
-    from ._pool import PoolStats as PoolStats
+    from ._options import DEFAULT_SIZE as DEFAULT_SIZE
     from ._pool import RegionPool as RegionPool
-    from ._region import DEFAULT_SIZE as DEFAULT_SIZE
+    from ._pool_stats import OpenRegion as OpenRegion
+    from ._pool_stats import PoolStats as PoolStats
     from ._region import Region as Region
-    from ._region import bump_region as bump_region
     from ._writer import Writer as Writer
 
 __all__ = [
@@ -84,10 +84,13 @@ _FOUND_IN = {
     "_adapters.ctypes_": ("CtypesAllocator",),
     "_adapters.hooks": ("CffiHooks", "CtypesHooks"),
     "_allocator": ("Allocator", "HeapAllocator", "TypedAllocator", "heap"),
+    "_bump_region": ("bump_region",),
     "_current": ("current_region",),
     "_errors": ("Escape", *(name for name in __all__ if name.endswith(("Error", "Warning")))),
-    "_pool": ("OpenRegion", "PoolStats", "RegionPool"),
-    "_region": ("DEFAULT_SIZE", "Region", "bump_region"),
+    "_options": ("DEFAULT_SIZE",),
+    "_pool": ("RegionPool",),
+    "_pool_stats": ("OpenRegion", "PoolStats"),
+    "_region": ("Region",),
     "_writer": ("Writer",),
 }
 

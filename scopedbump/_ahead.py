@@ -15,19 +15,24 @@ The rules (numbers are those of the promises in the README):
 - What lies between `end` and `high` was content or was shown, and so is the writer's own. Behind that may be what
   others left, up to `foreign`: it is cleared before it is shown, or becomes content unwritten (6).
 - It refers neither to the region nor to the writer: the region may be lost while it has this.
+- To take address space ahead, and to go back, moves the cursor of a chunk: in critical sections, which are here (9).
 """
 
 from __future__ import annotations
 
 from . import _views
 from ._atomic import atomic, critical
-from ._layout import WINDOW
+from ._errors import RegionFullError
+from ._layout import HUGE_PAGE, SMALL_PAGES, WINDOW, place, round_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._atomic import Lock
+    from ._chunk import Chunk
     from ._lifetime import Exporter
 
+_FIRST_STEP = 1 << 16
+_MAX_STEP = 1 << 22
 _ZEROS = memoryview(bytes(WINDOW))
 
 _released = memoryview(b"")
@@ -107,6 +112,75 @@ class Ahead:
     def size(self) -> int:
         """Bytes that it may grow to."""
         return self.stop - self.start
+
+    @property
+    def hole(self) -> int:
+        """Bytes that lie before the cursor and are not content."""
+        return max(self.stop - self.start - self.end, 0)
+
+    @critical
+    def take(self, chunk: Chunk, size: int, align: int, page: int) -> bool:
+        """Move the cursor of the chunk over `size` bytes of address space, and commit none of it.
+
+        False when there are not so many, when the page in which they begin is not committed, or it is not open.
+        `reservation.aheads` holds it by then: from here on `reservation.committed` does not hold for it.
+        """
+        view = chunk.view
+        if view is None or chunk.state:
+            return False
+        reservation = chunk.reservation
+        start = (reservation.address + chunk.cursor + align - 1 & -align) - reservation.address
+        stop = start + size
+        committed = reservation.committed
+        if stop > reservation.size or committed < start:
+            return False
+        # The page in which they end is committed with what lies behind; the region's last, as any other.
+        edge = (stop if stop < reservation.size else stop - 1) & -page
+        self.committed = committed
+        self.edge = edge = edge if committed < edge else committed  # noqa: FURB136  # max would be a call
+        self.foreign = reservation.dirty - start
+        self.stop = stop
+        self.start = start
+        reservation.committed = edge
+        chunk.ahead = self
+        chunk.limit = -1
+        if chunk.zeroed < stop:
+            chunk.zeroed = stop
+        chunk.cursor = stop
+        return True
+
+    def commit(self, chunk: Chunk, stop: int) -> None:
+        """Commit it up to the position `stop`, or somewhat further.
+
+        Raises:
+            CommitError: the operating system refused.
+        """
+        view = chunk.view  # pins, as in `Chunk.make_room`
+        try:
+            if view is None:
+                return
+            committed = self.committed
+            if committed < self.edge and committed < stop:
+                reservation = chunk.reservation
+                page = reservation.page_size
+                least = min(round_up(stop, page), self.edge)
+                target = commit_target(self.start, committed, stop, self.edge, page)
+                self.fill(reservation.commit_range(committed, least, target))
+            if stop > self.edge:
+                chunk.reservation.commit(stop)
+        finally:
+            del view
+
+    @critical
+    def extend(self, chunk: Chunk, ready: int) -> bool:
+        """So many bytes of it, which are committed, may be written. Whether it still goes on."""
+        if chunk.view is None or not self.open:
+            return False
+        if self.ready < ready:
+            self.ready = ready
+            if self.seat < 0 and atomic:
+                self.limit = ready
+        return True
 
     @critical
     def put(self, end: int, seat: int, span: slice[int, int, None], data: memoryview, stop: int) -> bool:
@@ -197,6 +271,27 @@ class Ahead:
         self.open = False
 
     @critical
+    def settle(self, chunk: Chunk) -> bool:
+        """Nobody writes to it any more: the chunk's cursor goes back, if nothing lies behind. Whether it did."""
+        if chunk.view is None or chunk.state or chunk.cursor != self.stop:
+            return False
+        reservation = chunk.reservation
+        used = self.high  # of a sealed one that is the end at least
+        if reservation.dirty < self.start + used:
+            reservation.dirty = self.start + used
+        if self.committed < self.edge:  # what lies behind the gap is committed again when it is needed
+            reservation.lowered += 1
+            reservation.committed = self.committed
+            self.edge = self.committed
+        stop = self.start + self.end
+        if stop < self.start + self.keep:
+            stop = self.start + self.keep
+        chunk.limit = -1
+        self.high = self.ready = stop - self.start
+        self.stop = chunk.cursor = chunk.zeroed = stop
+        return True
+
+    @critical
     def _zero(self, span: slice[int, int, None], zeros: memoryview) -> None:
         self.view[span] = zeros
 
@@ -228,3 +323,33 @@ class Ahead:
         self.rooms = []
         self.exporter = None
         return rooms
+
+
+def make_room(chunk: Chunk, size: int, align: int, name: str) -> None:
+    """Commit what `take` needs.
+
+    Raises:
+        RegionFullError: there is no room for it.
+        CommitError: the operating system refused.
+    """
+    view = chunk.view  # pins, as in `Chunk.make_room`
+    try:
+        reservation = chunk.reservation
+        start = place(reservation.address, chunk.cursor, align)
+        if start + size > reservation.size:
+            left = max(reservation.size - start, 0)
+            raise RegionFullError(size, align, left, reservation.size - chunk.start, name)
+        if view is not None:
+            reservation.commit(start)
+    finally:
+        del view  # a traceback must not pin
+
+
+def commit_target(start: int, committed: int, needed: int, edge: int, page: int) -> int:
+    """Up to where to commit of what was taken ahead at `start`: in smaller steps than elsewhere, for it may stay small.
+
+    They end where huge pages do, once these are used: a page is huge only when all of it is usable.
+    """
+    step = min(max(committed - start, _FIRST_STEP), _MAX_STEP)
+    target = round_up(max(needed, committed + step), page if needed <= SMALL_PAGES else HUGE_PAGE)
+    return min(target, edge)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Final, Protocol, final
 
 from . import _hints as hints
-from ._layout import checked_align, checked_int
+from ._checks import checked_align, checked_int
 from ._lifetime import ADDRESS, ffi
 
 

@@ -28,12 +28,13 @@ import os
 import sys
 from _weakref import ref
 
+from ._bytecode import cpython, on_one_line
 from ._errors import RegionBusyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, TracebackType
+    from types import TracebackType
     from typing import Any, Protocol, TypeVar
 
     class Lock(Protocol):
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-cpython: bool = sys.implementation.name == "cpython"
 free_threaded: bool = not getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether threads run Python at the same time."""
 
@@ -62,51 +62,13 @@ fast_paths: list[Callable[..., Any]] = []
 def critical(method: Method) -> Method:
     """Mark a critical section: a method of an object that has a `lock`, from `new_lock`."""
     critical_sections.append(method)
-    return _on_one_line(method) if atomic else _locked(method)
+    return on_one_line(method) if atomic else _locked(method)
 
 
 def fast_path(method: Method) -> Method:
     """Mark a fast path."""
     fast_paths.append(method)
-    return _on_one_line(method)
-
-
-def _on_one_line(function: Method) -> Method:
-    """The function, its byte code attributed to the line where it begins."""
-    if cpython:
-        code: CodeType = function.__code__
-        # Objects/locations.md of CPython: an entry of kind 13, a line without columns, for eight code units or less,
-        # and by how much the line differs from that of the entry before.
-        entries, rest = divmod(len(code.co_code) // 2, 8)
-        table = b"\xef\x00" * entries + (bytes((0xE7 + rest, 0)) if rest else b"")
-        function.__code__ = code.replace(co_linetable=table)
-    return function
-
-
-def try_from_entry(function: Method) -> Method:
-    """Let the first `try` of the function protect it from its entry on.
-
-    CPython looks for signals when it enters a function, before any line of it, and what a signal handler raises there
-    passes by a `try` that begins with the first line. So the table of what is protected gets an entry more.
-    """
-    if cpython:
-        code: CodeType = function.__code__
-        # Objects/exception_handling_notes.txt of CPython: start, length, target and depth, each in groups of six bits,
-        # the high ones first, bit 6 set in all but the last of a number, bit 7 in the first byte of an entry.
-        table = code.co_exceptiontable
-        numbers: list[bytes] = []
-        for byte in table:
-            if numbers and numbers[-1][-1] & 0x40:
-                numbers[-1] += bytes((byte,))
-            elif len(numbers) < 4:
-                numbers.append(bytes((byte,)))
-            else:
-                break
-        start, _, target, depth = numbers
-        length = bytes((start[0] & 0x7F,)) + start[1:]  # of what lies before it
-        entry = b"\x80" + length + target + depth
-        function.__code__ = code.replace(co_exceptiontable=entry + table)
-    return function
+    return on_one_line(method)
 
 
 def _locked(method: Method) -> Method:

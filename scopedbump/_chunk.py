@@ -17,7 +17,8 @@ The rules (numbers are those of the promises in the README):
 
 - What lies behind the cursor and before `limit` is committed and zero: the fast path needs one comparison to hand it
   out. Committing, clearing, refusing and explaining are the slow path's (1, 2, 6, 8).
-- Bytes change hands, and states change, in critical sections only, and all of those are here (9).
+- Bytes change hands, and states change, in critical sections only: here, in `_unbacked`, and in `_ahead` for blocks
+  that grow (9).
 - Whoever works on memory between taking it and handing out a view of it holds `view` in a local variable. That pins:
   a close or reset in another thread, a finalizer or a signal handler takes it for an escape, and what is being handed
   out is neither unmapped nor used again (4). For that `view` is dropped, never released.
@@ -44,34 +45,12 @@ from ._lifetime import Exporter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, Protocol
 
     from ._ahead import Ahead
     from ._atomic import Lock
     from ._errors import Escape
     from ._reservation import Reservation
-
-    class Tenure(Protocol):
-        """On what terms a region has its reservation: it is the region's own, or a pool's."""
-
-        def outlast(self, views: list[memoryview], exporter: Exporter | None) -> None:
-            """Revoked views are still referred to as objects: keep the memory for them where that is called for."""
-
-        def renew(self, reservation: Reservation) -> Chunk:
-            """A chunk on another reservation of the same kind, for a region whose own is left to what points in."""
-            ...
-
-        def end(self, chunk: Chunk, exporter: Exporter | None) -> ref[object] | None:
-            """The region is over; the exporter is given when nothing points in.
-
-            What to look at to see whether its memory is still there: None when it went back.
-            """
-
-    class Holder(Protocol):
-        """Whoever bumps in a chunk: a region."""
-
-        _chunk: Chunk
-
+    from ._tenure import Holder, Tenure
 
 OPEN, SUSPENDED, UNBACKED, RESETTING, ENDED = range(5)
 
@@ -85,6 +64,7 @@ class Chunk:
         ahead: what was taken ahead last, for a block that grows.
         batches: what to call, at the end, so that objects made ahead let go of the memory, by the id of their maker.
         cursor: where the next block starts.
+        erasers: how many are zeroing what was used, for `wipe`.
         escaped: after the end: whether something pointed in.
         exporter: what all its views refer to; None after the end.
         inner: the chunk of the scope that is open in it.
@@ -92,7 +72,8 @@ class Chunk:
         limit: up to where the fast path may go, or -1.
         lock: the reservation's.
         outer: of a scope's: the chunk that it is part of.
-        peak: the furthest that it was used, scopes included, less `holes`; up to date after a scope and at the end.
+        peak: the furthest that it was used, scopes and former resets included, less `holes`; up to date after a scope,
+            at a reset and at the end.
         region: of a scope's: refers to the scope, and is dead when the scope was lost.
         reservation: the numbers of the range.
         stale: after the end: the views to revoke.
@@ -110,6 +91,7 @@ class Chunk:
         "ahead",
         "batches",
         "cursor",
+        "erasers",
         "escaped",
         "exporter",
         "inner",
@@ -129,17 +111,7 @@ class Chunk:
         "zeroed",
     )
 
-    cursor: int
-    escaped: bool
-    limit: int
-    outer: Chunk | None
-    peak: int
     region: ref[object]
-    reservation: Reservation
-    spare: int
-    start: int
-    state: int
-    zeroed: int
     max_batch = 256  # more objects at once would set off the garbage collector
     debug = False
 
@@ -169,6 +141,7 @@ class Chunk:
         self._prunes = 0
         self.batches: dict[int, Callable[[], None]] | None = None
         self.escaped = False
+        self.erasers = 0
         self.kept: ref[object] | None = None
         self.view: memoryview | None = exporter.view()
 
@@ -291,117 +264,14 @@ class Chunk:
         if self.view is view and self.state == OPEN and self.cursor == stop:
             self.cursor = mark
 
-    # -- blocks that grow
-
-    @critical
-    def bump_ahead(self, ahead: Ahead, size: int, align: int, page: int) -> bool:
-        """Move the cursor over `size` bytes of address space: whoever takes them commits what is used of them.
-
-        False when there are not so many, when the page in which they begin is not committed, or it is not open.
-        `reservation.aheads` holds `ahead` by then: from here on `reservation.committed` does not hold for it.
-        """
-        view = self.view
-        if view is None or self.state:
-            return False
-        reservation = self.reservation
-        start = (reservation.address + self.cursor + align - 1 & -align) - reservation.address
-        stop = start + size
-        committed = reservation.committed
-        if stop > reservation.size or committed < start:
-            return False
-        # The page in which they end is committed with what lies behind; the region's last, as any other.
-        edge = (stop if stop < reservation.size else stop - 1) & -page
-        ahead.committed = committed
-        ahead.edge = edge = edge if committed < edge else committed  # noqa: FURB136  # max would be a call
-        ahead.foreign = reservation.dirty - start
-        ahead.stop = stop
-        ahead.start = start
-        reservation.committed = edge
-        self.ahead = ahead
-        self.limit = -1
-        if self.zeroed < stop:
-            self.zeroed = stop
-        self.cursor = stop
-        return True
-
-    def make_room_ahead(self, size: int, align: int, name: str) -> None:
-        """Commit what `bump_ahead` needs.
-
-        Raises:
-            RegionFullError: there is no room for it.
-            CommitError: the operating system refused.
-        """
-        view = self.view  # pins, as in `make_room`
-        try:
-            reservation = self.reservation
-            start = place(reservation.address, self.cursor, align)
-            if start + size > reservation.size:
-                left = max(reservation.size - start, 0)
-                raise RegionFullError(size, align, left, reservation.size - self.start, name)
-            if view is not None:
-                reservation.commit(start)
-        finally:
-            del view  # a traceback must not pin
-
-    def commit_ahead(self, ahead: Ahead, stop: int) -> None:
-        """Commit what was taken ahead up to the position `stop`, or somewhat further.
-
-        Raises:
-            CommitError: the operating system refused.
-        """
-        view = self.view  # pins, as in `make_room`
-        try:
-            if view is None:
-                return
-            committed = ahead.committed
-            if committed < ahead.edge and committed < stop:
-                reservation = self.reservation
-                least, target = reservation.steps_ahead(ahead.start, committed, stop, ahead.edge)
-                ahead.fill(reservation.commit_range(committed, least, target))
-            if stop > ahead.edge:
-                self.reservation.commit(stop)
-        finally:
-            del view
-
-    @critical
-    def extend(self, ahead: Ahead, ready: int) -> bool:
-        """So many bytes of what was taken ahead, which are committed, may be written. Whether it still goes on."""
-        if self.view is None or not ahead.open:
-            return False
-        if ahead.ready < ready:
-            ahead.ready = ready
-            if ahead.seat < 0 and atomic:
-                ahead.limit = ready
-        return True
-
-    @critical
-    def settle(self, ahead: Ahead) -> bool:
-        """Nobody writes to what was taken ahead any more: go back, if nothing lies behind. Whether it did."""
-        if self.view is None or self.state or self.cursor != ahead.stop:
-            return False
-        reservation = self.reservation
-        used = ahead.high  # of a sealed one that is the end at least
-        if reservation.dirty < ahead.start + used:
-            reservation.dirty = ahead.start + used
-        if ahead.committed < ahead.edge:  # what lies behind the gap is committed again when it is needed
-            reservation.lowered += 1
-            reservation.committed = ahead.committed
-            ahead.edge = ahead.committed
-        stop = ahead.start + ahead.end
-        if stop < ahead.start + ahead.keep:
-            stop = ahead.start + ahead.keep
-        self.limit = -1
-        ahead.high = ahead.ready = stop - ahead.start
-        ahead.stop = self.cursor = self.zeroed = stop
-        return True
+    # -- what was taken ahead in it, for blocks that grow: see `_ahead`
 
     def holes(self) -> int:
         """Bytes before the cursor that were taken ahead and not filled; those of scopes, once these are over."""
         aheads = self.reservation.aheads
         if not aheads:
             return 0
-        mine = [ahead for ahead in tuple(aheads) if self.start <= ahead.start < self.cursor]
-        return sum(max(ahead.stop - ahead.start - ahead.end, 0) for ahead in mine)
+        return sum(ahead.hole for ahead in tuple(aheads) if self.start <= ahead.start < self.cursor)
 
     def gaps(self) -> list[tuple[int, int]]:
         """Where memory below `reservation.committed` is not committed, scopes included: (start, stop), in order."""
@@ -432,19 +302,6 @@ class Chunk:
             if ahead.start >= self.start or self.outer is None:
                 reservation.forget(ahead)
         return True
-
-    def check_ahead(self) -> None:
-        """Assert the invariants of what was taken ahead. For tests."""
-        reservation = self.reservation
-        for ahead in reservation.aheads:
-            assert 0 <= ahead.start <= ahead.start + ahead.end <= ahead.start + ahead.ready <= ahead.stop
-            assert ahead.limit in (-1, ahead.ready if ahead.seat < 0 and ahead.open and atomic else -1)
-            assert ahead.edge <= reservation.committed and ahead.high <= ahead.ready
-            usable = ahead.committed if ahead.committed < ahead.edge else reservation.committed
-            assert ahead.start + ahead.ready <= usable
-            assert ahead.ready == 0 or ahead.start <= ahead.committed
-        gaps = [place for gap in self.gaps() for place in gap]
-        assert gaps == sorted(gaps)
 
     # -- bytes that are handed out again
 
@@ -556,6 +413,8 @@ class Chunk:
         """The end of a reset: the region goes on with another chunk, unless somebody has closed it meanwhile."""
         if self.state != RESETTING:
             return False
+        if new.peak < self.peak:
+            new.peak = self.peak
         if self.outer is not None:
             self.outer.inner = new
         holder._chunk = new
@@ -612,15 +471,35 @@ class Chunk:
         self.note_peak()
 
     def erase(self, exporter: Exporter) -> None:
-        """Zero what was used. The view pins meanwhile: nobody else takes the memory for free."""
+        """Zero what was used, unless another thread has let go of it meanwhile."""
         view = exporter.view()
-        if self.exporter is not exporter:  # another thread has let go of it before this pinned
+        if not self._begin_to_erase(exporter):
             return
         at = self.start
         for start, stop in self.gaps():
             self.clear(view, at, start)
             at = stop
         self.clear(view, at, min(self.cursor, self.reservation.committed))
+        self._erased()
+
+    @critical
+    def _begin_to_erase(self, exporter: Exporter) -> bool:
+        if self.exporter is not exporter:
+            return False
+        self.erasers += 1
+        return True
+
+    @critical
+    def _erased(self) -> None:
+        self.erasers -= 1
+
+    @critical
+    def _take_exporter(self, exporter: Exporter) -> bool:
+        """Whether the memory may go: nobody else has seen to that, and nobody erases it."""
+        if self.erasers or self.exporter is not exporter:
+            return False
+        self.exporter = None
+        return True
 
     def let_go(self, wipe: bool) -> None:
         """After the stop: end the scopes inside, revoke, and let go of the memory. May be repeated."""
@@ -631,12 +510,12 @@ class Chunk:
         if exporter is not None:
             if wipe and not exporter.pinned():
                 self.erase(exporter)
-            if exporter.pinned():  # looked at after that: another thread may be wiping
-                self.escaped = True
-                self.kept = ref(exporter.anchor)
+            if exporter.pinned() or not self._take_exporter(exporter):
+                if self.exporter is exporter:  # else another thread has seen to it
+                    self.escaped = True
+                    self.kept = ref(exporter.anchor)
                 self.exporter = exporter = None  # the memory goes with the last that points in
         tenure, self.tenure = self.tenure, None
-        self.exporter = None
         if self.outer is not None:
             self._give_back_to(self.outer)
         elif tenure is not None:
@@ -669,34 +548,3 @@ class Chunk:
 
     def tell_of_end(self, region: object, escape: Escape, told: bool) -> None:
         """Raise or warn what is to be said now that it has ended."""
-
-
-class Unbacked(Chunk):
-    """What the regions have that were not asked for memory yet, all those of a kind the same. It never changes.
-
-    Attributes:
-        back: makes a chunk with memory for such a region.
-        over: what such a region has when it ends.
-    """
-
-    __slots__ = ("back", "over")
-
-    back: Callable[[Any], Chunk]
-    over: Chunk
-
-    def __init__(self, nowhere: Reservation, back: Callable[[Any], Chunk]) -> None:
-        super().__init__(nowhere, Exporter(0, 0, None), None)
-        self.over = Chunk(nowhere, Exporter(0, 0, None), None)
-        self.back = back
-        for chunk, state in ((self, UNBACKED), (self.over, ENDED)):
-            chunk.state = state
-            chunk.view = chunk.exporter = None
-            chunk.views = _views.ended
-
-    @critical
-    def replace(self, holder: Holder, new: Chunk) -> bool:
-        """The region goes on with another chunk, unless somebody was faster."""
-        if holder._chunk is not self:
-            return False
-        holder._chunk = new
-        return True

@@ -146,13 +146,6 @@ for _name in __all__:
     globals()[_name].__module__ = "scopedbump"
 
 
-def checked_escape(value: Escape) -> Escape:
-    """An escape policy, or ValueError with the value in the message."""
-    if not isinstance(value, str) or value not in ("keep", "warn", "raise"):
-        raise ValueError(f"escape must be 'keep', 'warn' or 'raise', not {value!r}")
-    return value
-
-
 def __getattr__(name: str) -> object:
     if name == "Escape":  # made when somebody evaluates it: typing takes longer to import than all of scopedbump
         from typing import Literal

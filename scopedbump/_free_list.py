@@ -31,8 +31,9 @@ from ._atomic import critical
 from ._chunk import Chunk
 from ._errors import CommitError, PoolFullError
 from ._lifetime import Exporter, drop_dead_keepers, owners
+from ._options import Options
 from ._places import Place, Places
-from ._region import Options, Region
+from ._region import Region
 from ._reservation import Reservation, reserve
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ class Lease:
             self._held = True
 
     def end(self, chunk: Chunk, exporter: Exporter | None) -> ref[object] | None:
-        self._proven = chunk.close_gaps() if exporter is not None else not chunk.gaps()
+        if not chunk.reservation.aheads:
+            self._proven = True
+        else:
+            self._proven = chunk.close_gaps() if exporter is not None else not chunk.gaps()
         self.over = True
         self._free_list.note_use(chunk.peak)
         place = self._place
@@ -116,7 +120,8 @@ class Lease:
         if memory is not None:
             if exporter is not None:
                 exporter.keeper.owner = None
-            memory[0].aheads.clear()
+            if memory[0].aheads:
+                memory[0].aheads.clear()
             self._free_list.release(memory, exporter)
 
     @critical
@@ -153,6 +158,7 @@ class FreeList:
     """
 
     __slots__ = (
+        "_always_kept",
         "_complaint",
         "_leases_before",
         "_least_idle",
@@ -183,6 +189,7 @@ class FreeList:
         self.max_idle = max_idle
         self.max_out = max_out
         self.retain = options.retain
+        self._always_kept = LEAST_RETAINED if options.retain is None else -1
         self.secret = options.secret
         self.name = options.name
         self.closed = False
@@ -269,7 +276,7 @@ class FreeList:
 
         Whatever interrupts this: the memory is then idle, or goes with the last reference to it.
         """
-        if self._trim(memory[0]):
+        if memory[0].dirty <= self._always_kept or self._trim(memory[0]):
             self.idle.append((memory, exporter))
         self._until_turn -= 1
         if self._until_turn < 0:

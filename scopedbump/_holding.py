@@ -23,7 +23,7 @@ from _thread import get_ident
 
 import _cffi_backend
 
-from ._atomic import try_from_entry
+from ._bytecode import try_from_entry
 from ._lifetime import ffi, keep_alive
 
 TYPE_CHECKING = False

@@ -1,9 +1,6 @@
-"""Alignment, rounding and the checks of arguments: pure integers, the same on every system."""
+"""Alignment, rounding and steps: pure integers, the same on every system."""
 
 from __future__ import annotations
-
-import sys
-from _operator import index
 
 ALIGN = 16
 """The default alignment in bytes: what malloc gives, enough for every standard C type and for SSE."""
@@ -29,8 +26,6 @@ LARGE_CLEAR = 1 << 21
 
 FIRST_COMMIT = 1 << 20
 MAX_COMMIT_STEP = 1 << 26
-FIRST_AHEAD = 1 << 16
-MAX_AHEAD_STEP = 1 << 22
 
 
 def round_up(value: int, align: int) -> int:
@@ -50,58 +45,3 @@ def commit_target(committed: int, needed: int, size: int, page: int, gaps: int =
     """
     step = min(max(committed - gaps, FIRST_COMMIT), MAX_COMMIT_STEP)
     return min(round_up(max(needed, committed + step), page), round_up(size, page))
-
-
-def ahead_target(start: int, committed: int, needed: int, edge: int, page: int) -> int:
-    """The same for what was taken ahead at `start`, up to `edge`: smaller steps, for it may stay small.
-
-    They end where huge pages do, once these are used: a page is huge only when all of it is usable.
-    """
-    step = min(max(committed - start, FIRST_AHEAD), MAX_AHEAD_STEP)
-    target = round_up(max(needed, committed + step), page if needed <= SMALL_PAGES else HUGE_PAGE)
-    return min(target, edge)
-
-
-def checked_int(value: object, what: str, least: int) -> int:
-    """`value` as a plain int from `least` to sys.maxsize, or TypeError or ValueError with the value in the message."""
-    if type(value) is int and least <= value <= sys.maxsize:
-        return value
-    if not hasattr(type(value), "__index__"):
-        raise TypeError(f"{what} must be an int, not {_brief(value)} ({type(value).__name__})")
-    number = index(value)  # type: ignore[arg-type]  # it has __index__, as the line above saw
-    if number < least:
-        raise ValueError(f"{what} must be {'positive' if least else 'zero or more'}, not {_shown(number)}")
-    if number > sys.maxsize:
-        raise ValueError(f"{what} must be at most {sys.maxsize}, not {_shown(number)}")
-    return number
-
-
-def checked_align(value: object) -> int:
-    """An alignment in bytes: a power of two."""
-    if value is ALIGN:
-        return ALIGN
-    align = checked_int(value, "align", 1)
-    if align & (align - 1):
-        raise ValueError(f"align must be a power of two, not {align}")
-    return align
-
-
-def checked_name(value: str) -> str:
-    """The name of a region or pool."""
-    if not isinstance(value, str):
-        raise TypeError(f"name must be a str, not {value!r}")
-    return value
-
-
-def _brief(value: object) -> str:
-    import reprlib
-
-    # reprlib goes by the bare name of the class, and would take any class of the name "array" for array.array.
-    return reprlib.repr(value) if type(value).__module__ == "builtins" else reprlib.aRepr.repr_instance(value, 1)
-
-
-def _shown(number: int) -> str:
-    # Python refuses to print an int of more than 4300 digits.
-    return (
-        str(number) if number.bit_length() < 256 else f"{'-' if number < 0 else ''}2**{number.bit_length() - 1} or so"
-    )

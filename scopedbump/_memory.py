@@ -79,7 +79,7 @@ class Memory:
     def bumper(self, align: int) -> Bumper:
         """What takes bytes of this alignment for one user at a time, as long as the region is not reset."""
         while True:
-            chunk = self._region._open_chunk()
+            chunk = self._open_chunk()
             view = chunk.view
             if view is not None:
                 return Bumper(self, chunk, view, holding_pointer(view, chunk.reservation.address), align)
@@ -98,7 +98,7 @@ class Memory:
     def why_not(self) -> ScopedBumpError | None:
         """Why nothing can be allocated; None when it can."""
         try:
-            self._region._open_chunk()
+            self._open_chunk()
         except ScopedBumpError as why:
             return why.with_traceback(None)
         return None
@@ -111,14 +111,14 @@ class Memory:
 
     def at_end(self, key: int, let_go: Callable[[], None]) -> None:
         """Call `let_go` when the region ends or is reset."""
-        self._region._open_chunk().at_end(key, let_go)
+        self._open_chunk().at_end(key, let_go)
 
     def current_view(self) -> memoryview | None:
         """What bytes are cut from at present; None when nothing can be allocated."""
         chunk = self._region._chunk
         if chunk.state == UNBACKED:
             try:
-                chunk = self._region._open_chunk()
+                chunk = self._open_chunk()
             except ScopedBumpError:
                 return None
         return chunk.view if chunk.state == OPEN else None
@@ -137,6 +137,9 @@ class Memory:
         """Whether an address lies in this region or one around it: they keep it as long as anything points in here."""
         reservation = self._region._chunk.reservation
         return reservation.address <= address < reservation.address + reservation.extent
+
+    def _open_chunk(self) -> Chunk:
+        return self._region._open_chunk()
 
     def __repr__(self) -> str:
         return repr(self._region)

@@ -16,67 +16,22 @@ import sys
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar, final
+from typing import Any, Self, TypeVar, final
 from weakref import ref
 
-from . import _pages, _region, _sent
-from ._chunk import Unbacked
-from ._errors import Escape, RegionClosedError, checked_escape
+from . import _options, _pages, _sent
+from ._checks import checked_escape, checked_int, checked_name
+from ._errors import Escape, RegionClosedError
 from ._free_list import FreeList
-from ._layout import checked_int, checked_name, round_up
+from ._layout import round_up
+from ._options import DEFAULT_SIZE, Options
 from ._places import Place
-from ._region import DEFAULT_SIZE, Options, Region, new_region
+from ._pool_stats import OpenRegion, PoolStats
+from ._region import Region, new_region
 from ._reservation import Reservation
+from ._unbacked import Unbacked
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class PoolStats(NamedTuple):
-    """What a pool did and holds, at one moment.
-
-    Exact on a Python with a GIL when nothing is on its way in or out. `hits + misses == leases`.
-    A child process starts counting anew.
-
-    Attributes:
-        leases: reservations handed out: one for each region, and one for each `reset` that an escape forced to move.
-        hits: leases that were served by an idle reservation.
-        misses: leases that had to ask the operating system.
-        idle: reservations that wait for the next lease.
-        out: regions that are open.
-        escaped: leases whose region is over and whose memory is not back: something still points in, or a revoked
-            view is still referred to.
-        committed: bytes that the operating system has made usable, idle, out and escaped together.
-        peak: the most bytes that one lease used, among those whose region is over.
-        refused: how often `max_out` regions were open already when another one was asked for.
-        waited: requests that waited until a region was free (`when_full="wait"` of the ASGI middleware).
-        overflowed: requests that were answered with the `full_status` of their middleware.
-    """
-
-    leases: int
-    hits: int
-    misses: int
-    idle: int
-    out: int
-    escaped: int
-    committed: int
-    peak: int
-    refused: int = 0
-    waited: int = 0
-    overflowed: int = 0
-
-
-class OpenRegion(NamedTuple):
-    """A region that is open, and holds memory of its pool.
-
-    Attributes:
-        name: its name.
-        age: seconds since it took its memory.
-        used: bytes that it has handed out.
-    """
-
-    name: str
-    age: float
-    used: int
 
 
 @final
@@ -134,7 +89,7 @@ class RegionPool:
             retain = round_up(checked_int(retain, "retain", 0), _pages.system_pages.page_size)
         if max_out is not None:
             max_out = checked_int(max_out, "max_out", 1)
-        self._options = Options(checked_name(name), "keep", bool(wipe), retain, _region.wants_debug(debug))
+        self._options = Options(checked_name(name), "keep", bool(wipe), retain, _options.wants_debug(debug))
         self._begin(new_free_list(size, max_idle, max_out, self._options))
         _pools.add(ref(self, _pools.discard))
         self._key = _sent.new_key(self)
@@ -264,7 +219,7 @@ class RegionPool:
     def __reduce__(self) -> tuple[object, ...]:
         free_list, options = self._free_list, self._options
         bounds = free_list.size, free_list.max_idle, options.retain, free_list.max_out
-        return _arrived, (self._key, *bounds, options.name, options.secret, options.debug, free_list.closed)
+        return _sent.arrived, (self._key, *bounds, options.name, options.secret, options.debug, free_list.closed)
 
     def __repr__(self) -> str:
         free_list = self._free_list
@@ -307,28 +262,6 @@ def _leased(free_list: FreeList, place: Place | None, options: Options) -> Regio
     return region
 
 
-def _arrived(
-    key: bytes,
-    size: int,
-    max_idle: int | None,
-    retain: int | None,
-    max_out: int | None,
-    name: str,
-    wipe: bool,
-    debug: bool,
-    closed: bool,
-) -> RegionPool:
-    """What a pickle of a pool says to call: this process's own pool."""
-
-    def make() -> RegionPool:
-        pool = RegionPool(size, max_idle=max_idle, retain=retain, max_out=max_out, name=name, wipe=wipe, debug=debug)
-        if closed:
-            pool.close()
-        return pool
-
-    return _sent.arrive(key, make)
-
-
 def checked_pool(value: RegionPool | None) -> RegionPool:
     """The pool that a middleware was given, or one of its own."""
     if value is None:
@@ -338,7 +271,7 @@ def checked_pool(value: RegionPool | None) -> RegionPool:
     return value
 
 
-OpenRegion.__module__ = PoolStats.__module__ = RegionPool.__module__ = "scopedbump"
+RegionPool.__module__ = "scopedbump"
 
 _pools: set[ref[RegionPool]] = set()
 

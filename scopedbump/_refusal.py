@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from ._checks import checked_int
 from ._errors import PoolFullError, RegionFullError
-from ._layout import checked_int
 
 if TYPE_CHECKING:
     from ._pool import RegionPool

@@ -5,146 +5,39 @@ The rules (numbers are those of the promises in the README):
 - `alloc` is one comparison and one store; what does not fit that goes the slow way, which ends in the same bump (1).
 - Ending a region gives nothing back by itself: the chunk revokes its views and lets go of its memory, which goes with
   the last that refers to it. That is here and now when nothing points in (3, 4).
-- A reset puts another chunk in the place of the old one: over the same memory when nothing points in; else a scope goes
-  on behind what was used, and a region moves to a fresh reservation, and the old one goes with the last escape.
-- When an exception of a signal handler interrupts a reset or an end, that is brought to its end before it goes on. When
-  even this fails (no stack is left), the region counts as closed, and goes with its object (5).
+- A reset puts another chunk in the place of the old one: see `_restart`.
+- When an exception of a signal handler interrupts an end, that is brought to its end before it goes on. When even this
+  fails (no stack is left), the region counts as closed, and goes with its object (5).
 - While a scope is open its parent's chunk is suspended. It goes on where it was, or behind the scope when something
   escaped (11).
 """
 
 from __future__ import annotations
 
-import os
 from _operator import index
 from _warnings import warn
 from _weakref import ref
 
 from . import _hints as hints
 from . import _views
-from ._atomic import fast_path, free_threaded, try_from_entry
-from ._chunk import ENDED, OPEN, RESETTING, SUSPENDED, UNBACKED, Chunk, Unbacked
-from ._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError, checked_escape
-from ._layout import ALIGN, PAGE, checked_align, checked_int, checked_name, round_up
-from ._lifetime import ADDRESS, COUNTED, Exporter, ffi, still_there
-from ._reservation import Reservation, reserve
-from ._slab import batches
+from ._atomic import fast_path
+from ._bytecode import try_from_entry
+from ._checks import checked_align, checked_escape, checked_int
+from ._chunk import ENDED, OPEN, RESETTING, SUSPENDED, UNBACKED, Chunk
+from ._content import ITEM_SIZES, alloc_array, cast, copy_buffer
+from ._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError
+from ._layout import ALIGN, PAGE, round_up
+from ._lifetime import ADDRESS, ffi, still_there
+from ._restart import restart
+from ._slab_of_blocks import block_slab
+from ._unbacked import Unbacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any, Final, Literal, overload
+    from collections.abc import Iterable
+    from typing import Any, Literal, overload
 
-    from ._chunk import Tenure
-
-DEFAULT_SIZE: Final = 1 << 30
-"""Bytes of address space that a region reserves when no size is given: 1 GiB."""
-
-
-def bump_region(
-    size: int = DEFAULT_SIZE,
-    *,
-    name: str = "",
-    escape: hints.Escape = "keep",
-    wipe: bool = False,
-    retain: int | None = None,
-    debug: bool | None = None,
-) -> Region:
-    """Reserve address space and return a region that allocates from it.
-
-    Use it in a `with` block, or call `close()`.
-
-    Args:
-        size: bytes to reserve. They cost no RAM before they are touched.
-        name: shown in `repr` and in errors.
-        escape: what happens at the close when something still points into the region: "keep" lets it keep
-            the memory, "warn" also issues an EscapeWarning, "raise" also raises EscapeError.
-        wipe: True zeroes what was used before it is given back or used again, for secrets: at the end of the region
-            and of its scopes, and at a reset. What something still points into then is not wiped. Core dumps leave
-            such a region out, where the system can be told so (Linux).
-        retain: bytes of pages that a reset keeps; what was used above goes back to the system then. None keeps all.
-        debug: True puts a guard behind each block, so that C that goes past its end is found at the instruction, and
-            says whose block it was; see `scopedbump.debug`. None: what SCOPEDBUMP_DEBUG says (1 is True).
-
-    Raises:
-        TypeError, ValueError: size is no int, or not from 1 to sys.maxsize; escape is none of the three; retain is
-            no int, or negative.
-        ReserveError: the operating system has no such range, or a limit (RLIMIT_AS) forbids it.
-    """
-    size = checked_int(size, "size", 1)
-    if retain is not None:
-        retain = checked_int(retain, "retain", 0)
-    options = Options(checked_name(name), checked_escape(escape), bool(wipe), retain, wants_debug(debug))
-    # Imported with the first region, as `Region.array` needs it: a signal in the middle of an import breaks it for its
-    # handler. Not with this module, for it takes as long as all the rest.
-    import array  # noqa: F401  # pyright: ignore[reportUnusedImport]
-
-    if options.debug:
-        return _debug_region(size, options)
-    return new_region(_own.reserve(size, options.wipe), options)
-
-
-debug_by_default: bool = os.environ.get("SCOPEDBUMP_DEBUG", "") not in ("", "0")
-"""Whether regions are debug regions when nothing is said."""
-
-
-def wants_debug(debug: bool | None) -> bool:
-    """Whether a debug region is asked for."""
-    return debug_by_default if debug is None else bool(debug)
-
-
-def _debug_region(size: int, options: Options) -> Region:
-    from ._debug._memory import DebugOwn
-
-    return new_region(DebugOwn(options.name).reserve(size, options.secret), options)
-
-
-class Options:
-    """What a region, its scopes and the regions of a pool have in common.
-
-    Attributes:
-        debug: whether they are debug regions.
-        escape, name, retain: as for `bump_region`.
-        secret: whether they are to be wiped.
-        wipe: whether there is work for `Chunk.erase`: in debug regions always, for that guards what was used.
-    """
-
-    __slots__ = ("debug", "escape", "name", "retain", "secret", "wipe")
-
-    def __init__(self, name: str, escape: hints.Escape, wipe: bool, retain: int | None, debug: bool = False) -> None:
-        self.debug = debug
-        self.name = name
-        self.escape: hints.Escape = escape
-        self.secret = wipe
-        self.wipe = wipe or debug
-        self.retain = retain
-
-    def with_escape(self, escape: hints.Escape) -> Options:
-        """The same, with another escape policy."""
-        return self if escape == self.escape else Options(self.name, escape, self.secret, self.retain, self.debug)
-
-
-class _Own:
-    """The tenure of a region that belongs to no pool: the memory is its own, and goes with the last that points in."""
-
-    __slots__ = ()
-
-    def reserve(self, size: int, secret: bool) -> Chunk:
-        reservation, mapping = reserve(size, secret)
-        return Chunk(reservation, Exporter(reservation.address, size, mapping), self)
-
-    def renew(self, reservation: Reservation) -> Chunk:
-        return self.reserve(reservation.size, reservation.secret)
-
-    def outlast(self, views: list[memoryview], exporter: Exporter | None) -> None:
-        if not COUNTED and exporter is not None:  # there ctypes and others keep a view as an object, and no more
-            _views.outlast(views, exporter.anchor)
-
-    def end(self, chunk: Chunk, exporter: Exporter | None) -> ref[object] | None:
-        return chunk.kept
-
-
-_own = _Own()
+    from ._options import Options
 
 
 @hints.final
@@ -158,13 +51,12 @@ class Region:
     called while others allocate they are safe, and what others then get is an error or a valid block.
     """
 
-    __slots__ = ("__weakref__", "_adapters", "_chunk", "_options", "_parent", "_peak")
+    __slots__ = ("__weakref__", "_adapters", "_chunk", "_options", "_parent")
 
     _adapters: dict[object, Any] | None
     _chunk: Chunk
     _options: Options
     _parent: Region | None
-    _peak: int
 
     def __init__(self, *arguments: object, **options: object) -> None:
         raise TypeError("a Region is made by bump_region(), RegionPool.region() or Region.scope()")
@@ -297,15 +189,7 @@ class Region:
             except ValueError:  # revoked meanwhile: the next try says whether by a close or a reset
                 return self.copy(data, align)
             return view
-        with memoryview(data) as source:
-            view = self.alloc(source.nbytes, align, zero=False)
-            if source.nbytes:
-                content = source if source.c_contiguous else source.tobytes()
-                try:
-                    ffi.memmove(view, content, source.nbytes)
-                except ValueError:  # as above
-                    return self.copy(content, align)
-            return view
+        return copy_buffer(self, data, align)
 
     if TYPE_CHECKING:
 
@@ -339,39 +223,15 @@ class Region:
             As for `alloc`: it is revoked when the region closes or is reset.
         """
         chunk = self._chunk
-        if type(values) is int and type(typecode) is str and typecode in _ITEM_SIZES:
+        if type(values) is int and type(typecode) is str and typecode in ITEM_SIZES:
             start = chunk.cursor + 15 & -16
-            stop = start + values * _ITEM_SIZES[typecode]
+            stop = start + values * ITEM_SIZES[typecode]
             if start <= stop < chunk.limit:
                 chunk.cursor = stop
-                block: memoryview[Any] = _cast(chunk.view[start:stop], typecode)  # type: ignore[index]  # as in `alloc`
+                block: memoryview[Any] = cast(chunk.view[start:stop], typecode)  # type: ignore[index]  # as in `alloc`
                 chunk.views.append(block)
                 return block
-        return self._array(typecode, values)
-
-    def _array(self, typecode: str, values: int | hints.Iterable[float]) -> memoryview[Any]:
-        if not isinstance(typecode, str):
-            raise TypeError(f"typecode must be a str, not {typecode!r}")
-        size = _ITEM_SIZES.get(typecode)
-        if size is None:
-            raise ValueError(f"typecode must be one of {', '.join(_ITEM_SIZES)}, not {typecode!r}")
-        items: Any = None
-        if hasattr(type(values), "__index__"):
-            size = checked_int(size * checked_int(values, "values", 0), "bytes of values", 0)
-        else:
-            from array import array
-
-            items = array(typecode, values)  # type: ignore[arg-type]  # it says what is wrong
-            size *= len(items)
-        while True:
-            chunk, view, start, _ = self._alloc_raw(size, ALIGN, items is None)
-            block = _cast(_views.cut(view, start, start + size), typecode)
-            if items:
-                block[:] = items
-            chunk.track((block,))
-            if chunk.view is view:
-                return block
-            block.release()  # closed or reset by another thread: the next round says which
+        return alloc_array(self, typecode, values)
 
     def free(self, block: object) -> None:
         """Do nothing: a region frees everything at its end. For code written against an allocator with `free`."""
@@ -394,28 +254,7 @@ class Region:
         Thread safety:
             Threads may share an iterator: no block is handed out twice, some may be left out.
         """
-        size = checked_int(size, "size", 1)
-        align = checked_align(align)
-        stride = round_up(size, align)
-        made: list[slice[int, int, None]] = []  # kept: to build a slice takes as long as to use it
-
-        def make(chunk: Chunk, view: memoryview, starts: range) -> list[memoryview]:
-            nonlocal made
-            if free_threaded:
-                blocks = [_views.cut(view, start, start + size) for start in starts]
-            else:
-                batch = view[starts.start : starts[-1] + size]
-                cuts = made
-                if len(cuts) != len(starts):
-                    made = cuts = [slice(at, at + size) for at in range(0, len(starts) * stride, stride)]
-                blocks = [batch[cut] for cut in cuts]
-            chunk.track(blocks)
-            if chunk.view is not view:  # closed or reset meanwhile: the revocation may not have seen them
-                for block in blocks:
-                    block.release()
-            return blocks
-
-        return batches(self, size, align, make)
+        return block_slab(self, checked_int(size, "size", 1), checked_align(align))
 
     def writer(self, limit: int | None = None, *, align: int = 16) -> hints.Writer:
         """A block that grows as it is written, in place: a file in memory, as `io.BytesIO`.
@@ -483,60 +322,7 @@ class Region:
             ReserveError, MemoryError: there was no fresh reservation to be had, or no memory for it. The views are
                 revoked, the region goes on behind what was used.
         """
-        if self._chunk.state == UNBACKED:  # nothing was used
-            return
-        while True:
-            chunk = self._open_chunk()
-            try:
-                if chunk.stop(RESETTING):
-                    self._restart(chunk)
-                    return
-            except BaseException:  # of a signal handler: what was begun is brought to its end
-                if chunk.state == RESETTING:
-                    try:
-                        self._restart(chunk)
-                    finally:
-                        if chunk.state == RESETTING:
-                            chunk.state = ENDED
-                raise
-
-    def _restart(self, chunk: Chunk) -> None:
-        """The steps of a reset, each of which may be repeated."""
-        chunk.revoke()
-        reservation, exporter, tenure, outer = chunk.reservation, chunk.exporter, chunk.tenure, chunk.outer
-        if exporter is None or tenure is None:  # a close from elsewhere came first
-            raise self._closed_error()
-        moves = pinned = exporter.pinned()
-        try:
-            if not pinned and self._options.wipe:
-                chunk.erase(exporter)
-            if not pinned and chunk.close_gaps():
-                if self._options.retain is not None and outer is None:
-                    reservation.trim(self._options.retain)
-                new = type(chunk)(reservation, exporter, tenure, chunk.start, outer, chunk.start)
-            elif outer is not None:
-                moves = False
-                new = _behind(chunk, exporter, tenure)
-            else:
-                moves = True
-                new = tenure.renew(reservation)
-        except Exception:  # refused: go on behind what was used
-            self._go_on(chunk, _behind(chunk, exporter, tenure))
-            raise
-        self._go_on(chunk, new)
-        if moves:
-            chunk.escaped = pinned
-            tenure.end(chunk, None)
-
-    def _go_on(self, chunk: Chunk, new: Chunk) -> None:
-        """Put another chunk in the place of the one that was reset."""
-        peak = max(self._peak, chunk.peak - chunk.start)
-        if chunk.outer is not None:
-            new.region = chunk.region
-        if not chunk.hand_over(self, new):
-            raise self._closed_error()
-        self._peak = peak
-        new.prepare()
+        restart(self)
 
     def as_current(self) -> hints.Current:
         """A `with` block in which `current_region()` is this region. It does not close the region.
@@ -690,7 +476,7 @@ class Region:
     def peak(self) -> int:
         """The most bytes that were in use at a time, scopes included; it survives `reset` and the end."""
         chunk = self._chunk
-        return max(self._peak, chunk.peak - chunk.start, self.used)
+        return max(chunk.peak - chunk.start, self.used)
 
     @property
     def closed(self) -> bool:
@@ -772,35 +558,6 @@ class Region:
                 self._adapters = {**(self._adapters or {}), key: made}
         return made
 
-    def _check(self) -> None:
-        """Assert every invariant. For tests, between operations."""
-        chunk = self._chunk
-        reservation = chunk.reservation
-        assert 0 <= chunk.start <= chunk.cursor <= reservation.size
-        if chunk.state == UNBACKED:
-            assert chunk.limit == -1 and chunk.cursor == 0 and chunk.inner is None
-            assert chunk.view is None and chunk.exporter is None and chunk.tenure is None and chunk.batches is None
-            return
-        if self.closed:
-            assert chunk.limit == -1 and chunk.view is None and chunk.inner is None
-            assert chunk.tenure is None and chunk.exporter is None and not chunk.batches and not chunk.stale
-            return
-        assert chunk.exporter is not None and chunk.exporter.pinned()
-        assert chunk.limit in (-1, chunk.zeroed)
-        assert chunk.cursor <= chunk.zeroed <= reservation.size
-        assert chunk.zeroed <= reservation.committed <= round_up(reservation.size, 1 << 16) or chunk.limit == -1
-        assert chunk.view is not None and chunk.view.nbytes == reservation.extent
-        assert chunk.state in (OPEN, SUSPENDED) and (chunk.inner is not None) == (chunk.state == SUSPENDED)
-        chunk.check_ahead()
-        if chunk.inner is None:  # zeroed means zero: looked at up to where anybody has ever written
-            assert not any(chunk.view[chunk.cursor : max(chunk.cursor, min(chunk.zeroed, reservation.dirty))])
-        else:
-            scope = chunk.inner.region()
-            assert chunk.limit == -1 and chunk.inner.outer is chunk
-            if scope is not None:  # else it was lost, and an exception hit its finalizer
-                assert isinstance(scope, Region) and scope._chunk is chunk.inner and scope._parent is self
-                scope._check()
-
 
 _new = object.__new__
 
@@ -810,21 +567,12 @@ def new_region(chunk: Chunk, options: Options, parent: Region | None = None) -> 
     region = _new(Region)
     region._options = options
     region._parent = parent
-    region._peak = 0
     region._adapters = None
     region._chunk = chunk  # last: with it the region can be ended
     return region
 
 
-def _behind(chunk: Chunk, exporter: Exporter, tenure: Tenure) -> Chunk:
-    """A chunk over the same memory, behind all that was used of it."""
-    return type(chunk)(chunk.reservation, exporter, tenure, chunk.start, chunk.outer, chunk.cursor)
-
-
-_cast: Callable[[memoryview, str], memoryview[Any]] = memoryview.cast  # type: ignore[assignment]  # wants literals
-_ITEM_SIZES = {code: _cast(memoryview(bytes(8)), code).itemsize for code in "bBhHiIlLqQfd"}
-
-Region.__module__ = bump_region.__module__ = "scopedbump"
+Region.__module__ = "scopedbump"
 
 
 def _extent(view: hints.Buffer) -> tuple[int, int]:

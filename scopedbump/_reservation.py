@@ -1,30 +1,18 @@
-"""A reservation of address space: its numbers, and the mapping, an object whose death gives the address space back.
+"""A reservation of address space: its numbers. What keeps the address space itself is in `_mapping`.
 
-The two are apart, so that whoever still knows the numbers of a range does not keep it. A mapping is a cffi pointer with
-a destructor in C from end to end: nothing can interrupt it, and no reservation goes twice or never (3).
+The two are apart, so that whoever still knows the numbers of a range does not keep it.
 """
 
 from __future__ import annotations
 
-import sys
-from _operator import not_
-from itertools import compress, starmap
-
 from . import _pages
 from ._atomic import critical, new_lock
 from ._errors import CommitError, ReserveError
-from ._layout import LARGE_CLEAR, SMALL_PAGES, ahead_target, commit_target, round_up
-from ._lifetime import CHAR_POINTER, ffi
-
-try:
-    from _functools import partial  # functools itself takes longer to import than all of scopedbump
-except ImportError:  # PyPy
-    from functools import partial
+from ._layout import LARGE_CLEAR, SMALL_PAGES, commit_target, round_up
+from ._mapping import map_range, offer_again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from _cffi_backend import CData
 
     from ._ahead import Ahead
@@ -102,11 +90,6 @@ class Reservation:
             pages.advise_huge(self.address + first, target - first)
         return target
 
-    def steps_ahead(self, start: int, committed: int, needed: int, edge: int) -> tuple[int, int]:
-        """Up to where to commit of what was taken ahead, at `start`: at least, and better."""
-        page = self._pages.page_size
-        return min(round_up(needed, page), edge), ahead_target(start, committed, needed, edge, page)
-
     @critical
     def _raise_committed(self, target: int, lowered: int) -> None:
         """Commits may overlap in several threads. Was the boundary lowered meanwhile, nothing is known of it."""
@@ -172,44 +155,15 @@ def reserve(size: int, secret: bool = False) -> tuple[Reservation, CData]:
     Raises:
         ReserveError: the operating system refused.
     """
-    for _ in range(len(_refused)):  # what it refused to take back, as it does with too many mappings, is offered again
-        taken, length, pages = _refused.pop()
-        _giver_back(taken, length, pages)(None)
+    offer_again()
     pages = _pages.system_pages
     length = round_up(size, pages.granularity)
     huge = pages.huge_size
     if huge and size > SMALL_PAGES:  # address space enough to begin where a huge page may
         try:
-            address, mapping = _map(length + huge, pages)
+            address, mapping = map_range(length + huge, pages)
             return Reservation(round_up(address, huge), size, secret, pages), mapping
         except ReserveError:
             pass  # a limit may leave just what is needed
-    address, mapping = _map(length, pages)
+    address, mapping = map_range(length, pages)
     return Reservation(address, size, secret, pages), mapping
-
-
-def _map(length: int, pages: Pages) -> tuple[int, CData]:
-    taken: list[int] = []
-    give_back = _giver_back(taken, length, pages)  # made before there is anything that could be lost
-    try:
-        pages.reserve(length, taken)
-        return taken[0], ffi.gc(ffi.cast(CHAR_POINTER, taken[0]), give_back)
-    except BaseException:  # of a signal handler, or because no stack is left
-        if taken:
-            give_back(None)
-        raise
-
-
-_refused: list[tuple[list[int], int, Pages]] = []
-
-
-def _giver_back(taken: list[int], length: int, pages: Pages) -> Callable[[object], object]:
-    """What gives the address space back whose address is in the list: once, however often it is called.
-
-    A chain of iterators, each of which asks the one before it for its only item: is the interpreter going on? (when it
-    shuts down, the process gives all back in a moment); then the address; then the system call; then, where that was
-    refused, an entry in `_refused`.
-    """
-    going_on = map(not_, starmap(sys.is_finalizing, ((),)))
-    refused = compress(((taken, length, pages),), pages.release(compress(iter(taken), going_on), length))
-    return partial(next, map(_refused.append, refused))

@@ -38,7 +38,30 @@ def new_key(pool: RegionPool) -> bytes:
     return key
 
 
-def arrive(key: bytes, make: Callable[[], RegionPool]) -> RegionPool:
+def arrived(
+    key: bytes,
+    size: int,
+    max_idle: int | None,
+    retain: int | None,
+    max_out: int | None,
+    name: str,
+    wipe: bool,
+    debug: bool,
+    closed: bool,
+) -> RegionPool:
+    """What a pickle of a pool says to call: this process's own pool."""
+    from ._pool import RegionPool
+
+    def make() -> RegionPool:
+        pool = RegionPool(size, max_idle=max_idle, retain=retain, max_out=max_out, name=name, wipe=wipe, debug=debug)
+        if closed:
+            pool.close()
+        return pool
+
+    return _arrive(key, make)
+
+
+def _arrive(key: bytes, make: Callable[[], RegionPool]) -> RegionPool:
     """The pool with this key here, made now if there is none."""
     pool = _find(key)
     if pool is None:

@@ -13,9 +13,10 @@ from _operator import index
 
 from . import _hints as hints
 from . import _views
-from ._ahead import Ahead
+from ._ahead import Ahead, make_room
+from ._checks import checked_align, checked_int
 from ._errors import RegionClosedError, RegionFullError
-from ._layout import LARGE_CLEAR, checked_align, checked_int, place
+from ._layout import LARGE_CLEAR, place
 from ._lifetime import Exporter, ffi
 
 TYPE_CHECKING = False
@@ -40,11 +41,11 @@ def open_writer(region: Region, limit: int | None, align: int) -> Writer:
         reservation = chunk.reservation
         left = reservation.size - place(reservation.address, chunk.cursor, align)
         size = max(left // 2, 1) if limit is None else limit
-        ahead = Ahead(reservation.lock)
+        ahead = _new_ahead(chunk)
         view = chunk.view
         if view is not None:
             reservation.aheads.append(ahead)
-            if chunk.bump_ahead(ahead, size, align, reservation.page_size):
+            if ahead.take(chunk, size, align, reservation.page_size):
                 ahead.view = _views.cut(view, ahead.start, ahead.stop)
                 chunk.track((ahead.view,))
                 if chunk.view is view:
@@ -52,7 +53,7 @@ def open_writer(region: Region, limit: int | None, align: int) -> Writer:
                 ahead.let_go()
             reservation.forget(ahead)
             del view
-        chunk.make_room_ahead(size, align, region.name)
+        make_room(chunk, size, align, region.name)
     writer = Writer.__new__(Writer)
     writer._region = region
     writer._chunk = chunk
@@ -60,6 +61,14 @@ def open_writer(region: Region, limit: int | None, align: int) -> Writer:
     writer._room = 0
     writer._ahead = ahead  # last: with it the writer can be ended
     return writer
+
+
+def _new_ahead(chunk: Chunk) -> Ahead:
+    if chunk.debug:
+        from ._debug._ahead import DebugAhead
+
+        return DebugAhead(chunk.reservation.lock)
+    return Ahead(chunk.reservation.lock)
 
 
 class Writer(io.BufferedIOBase):
@@ -157,8 +166,8 @@ class Writer(io.BufferedIOBase):
             self._check_open()
             raise RegionFullError(size, 1, max(most - start, 0), most, self._region.name, writer=True)
         ready = min(most, stop + min(_ROOM + ahead.end // 8, _MAX_STEP))
-        self._chunk.commit_ahead(ahead, ahead.start + ready)
-        if not self._chunk.extend(ahead, ready):
+        ahead.commit(self._chunk, ahead.start + ready)
+        if not ahead.extend(self._chunk, ready):
             self._check_open()
 
     def _zero(self, start: int, stop: int) -> None:
@@ -411,7 +420,7 @@ class Writer(io.BufferedIOBase):
             except ValueError:  # it was released meanwhile
                 pass
         chunk.views.extend(_views.alive(ahead.withdraw()))  # a pool waits for them
-        if chunk.settle(ahead):
+        if ahead.settle(chunk):
             if ahead.keep <= ahead.end:  # else there is a hole to know of
                 chunk.reservation.forget(ahead)
             chunk.prepare()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ._checks import checked_escape
 from ._current import Current
-from ._errors import Escape, checked_escape
+from ._errors import Escape
 from ._pool import RegionPool, checked_pool
 from ._refusal import RETRY_AFTER, checked_status, refusal
 

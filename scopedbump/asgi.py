@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Self, TypeAlias, final
 
+from ._checks import checked_escape
 from ._chunk import UNBACKED
 from ._current import _current
-from ._errors import Escape, checked_escape
+from ._errors import Escape
 from ._pool import RegionPool, checked_pool
 from ._refusal import RETRY_AFTER, WhenFull, checked_status, checked_when_full, refusal
 from ._region import Region

@@ -13,8 +13,8 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, final
 
+from ._checks import checked_escape
 from ._current import Current
-from ._errors import checked_escape
 from ._pool import RegionPool, checked_pool
 from ._refusal import RETRY_AFTER, checked_status, refusal
 from ._region import Region

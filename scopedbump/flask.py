@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from ._errors import Escape, PoolFullError, RegionFullError, checked_escape
+from ._checks import checked_escape
+from ._errors import Escape, PoolFullError, RegionFullError
 from ._pool import RegionPool, checked_pool
 from ._refusal import RETRY_AFTER, checked_status, refusal
 from .wsgi import ScratchMiddleware

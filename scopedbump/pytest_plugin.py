@@ -75,10 +75,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def _debugging(item: pytest.Item, debug: bool, escapes: bool) -> Iterator[None]:
-    from . import _region
+    from . import _options
 
-    former = _region.debug_by_default
-    _region.debug_by_default = debug
+    former = _options.debug_by_default
+    _options.debug_by_default = debug
     try:
         if not debug and _FIXTURE not in getattr(item, "fixturenames", ()):
             yield
@@ -97,7 +97,7 @@ def _debugging(item: pytest.Item, debug: bool, escapes: bool) -> Iterator[None]:
             _escapes.ended.clear()
             del item.stash[_judge]
     finally:
-        _region.debug_by_default = former
+        _options.debug_by_default = former
 
 
 class _Judge:
@@ -180,7 +180,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 @pytest.fixture
 def debug_region(request: pytest.FixtureRequest) -> Iterator[Region]:
     """A debug region that ends with the test. What is found in it fails the test in its call phase."""
-    from ._region import bump_region
+    from ._bump_region import bump_region
     from .debug import check
 
     region = bump_region(name=cast("pytest.Item", request.node).name, debug=True)

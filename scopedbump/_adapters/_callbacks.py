@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from .._atomic import cpython
+from .._bytecode import cpython
 from .._errors import CallbackRefusedError
 from .._lifetime import ffi
 

@@ -21,7 +21,7 @@ from ctypes import CFUNCTYPE, Array, Structure, Union, _Pointer, c_char
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .._atomic import cpython
+from .._bytecode import cpython
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,8 @@ from weakref import ref
 
 import _cffi_backend
 
-from .._atomic import fast_path, try_from_entry
+from .._atomic import fast_path
+from .._bytecode import try_from_entry
 from .._errors import RegionBusyError, RegionClosedError, ScopedBumpError
 from .._layout import ALIGN
 from .._lifetime import ADDRESS, CHAR_POINTER, ffi

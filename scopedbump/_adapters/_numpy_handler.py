@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
 from .. import _hints as hints
-from .._atomic import try_from_entry
+from .._bytecode import try_from_entry
 from . import _numpy_memory as memory
 from ._numpy_abi import allocator, default_capsule
 

@@ -37,7 +37,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import ref
 
-from .._atomic import try_from_entry
+from .._bytecode import try_from_entry
 from .._lifetime import ADDRESS, ffi
 from ._callbacks import immortal, make_callback, raise_behind
 from ._numpy_abi import (

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, final, overload
 
 from .. import _hints as hints
 from .. import _views
-from .._atomic import cpython
-from .._layout import PAGE, checked_int
+from .._bytecode import cpython
+from .._checks import checked_int
+from .._layout import PAGE
 from .._memory import Memory
 from ._ctypes_types import (
     ANY_POINTER,

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _atomic
 from .. import _hints as hints
-from .._layout import checked_int
+from .._checks import checked_int
 from .._memory import Memory
 from ._callbacks import is_main_interpreter
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scopedbump
+from helpers.invariants import check
 from helpers.support import counts_references, needs_gil, needs_maps, run_script
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, bump_region
 from scopedbump._layout import WINDOW
@@ -50,7 +51,7 @@ def test_alignment_of_the_absolute_address(align: int) -> None:
         with a.scope() as inner:
             inner.alloc(1, 1)
             assert inner.address(inner.alloc(10, align)) % align == 0
-        a._check()
+        check(a)
 
 
 def test_alignment_of_one_packs() -> None:
@@ -71,7 +72,7 @@ def test_zero_sized_blocks_work_even_in_a_full_region(size: int) -> None:
         assert (empty.nbytes, bytes(empty)) == (0, b"")
         assert a.copy(b"").nbytes == 0
         assert empty in a
-        a._check()
+        check(a)
 
 
 def test_recycled_memory_is_zero() -> None:
@@ -89,7 +90,7 @@ def test_recycled_memory_is_zero() -> None:
             view = a.alloc(90_000)
             assert not any(view)
             view[:] = b"\xdd" * 90_000
-            a._check()
+            check(a)
             del view
             a.reset()
 
@@ -123,7 +124,7 @@ def test_a_full_region_says_so_and_goes_on(size: int) -> None:
             assert words in str(error)
         assert a.used == used
         assert a.alloc(888).nbytes == 888
-        a._check()
+        check(a)
 
 
 def test_full_because_of_alignment() -> None:
@@ -151,7 +152,7 @@ def test_a_size_or_align_of_a_wrong_type(bad: object) -> None:
             with pytest.raises(TypeError, match="must be an int"):
                 call()
         assert a.used == 0
-        a._check()
+        check(a)
 
 
 @pytest.mark.parametrize("bad", [-1, -(2**70), sys.maxsize + 1, 10**5000], ids=["-1", "low", "high", "huge"])
@@ -165,7 +166,7 @@ def test_a_size_out_of_range(bad: int) -> None:
             with pytest.raises(ValueError, match=r"(size|align) must be"):
                 call()
         assert a.used == 0
-        a._check()
+        check(a)
 
 
 def test_other_bad_arguments() -> None:
@@ -215,7 +216,7 @@ def test_copy_takes_any_buffer() -> None:
         with pytest.raises(TypeError, match="bytes-like"):
             a.copy("text")  # type: ignore[arg-type]
         assert a.used == used
-        a._check()
+        check(a)
 
 
 def test_address_and_contains() -> None:
@@ -247,7 +248,7 @@ def test_blocks_never_overlap(requests: list[tuple[int, int, bool]]) -> None:
             view[:] = content
             written.append((view, content))
         assert all(view == content for view, content in written)
-        a._check()
+        check(a)
 
 
 @needs_maps
@@ -366,7 +367,7 @@ def test_empty_blocks_take_no_room() -> None:
             a.alloc(0)
         assert a.used <= 16
         assert a.alloc(1, 1).nbytes == 1
-        a._check()
+        check(a)
 
 
 # -- alignments, and what is left
@@ -397,7 +398,7 @@ def test_every_way_to_allocate_with_every_alignment(align: int) -> None:
                 assert inner.address(block) % align == 0
                 block[:] = b"\xff" * 9
             assert all(set(block) <= {number} for number, block in enumerate(blocks, 1))
-            a._check()
+            check(a)
             a.reset()
 
 
@@ -419,7 +420,7 @@ def test_what_the_refusal_names_can_be_had(align: int, before: int) -> None:
                 block = region.alloc(left, align)
                 assert block.nbytes == left and region.address(block) % align == 0
                 block[-1] = 1
-            region._check()
+            check(region)
 
 
 @pytest.mark.parametrize("before", [0, 1, 16, 999, 1000])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.invariants import check
 from helpers.stress import needs_cpython
 from helpers.support import collect, counts_references
 from scopedbump import RegionClosedError, RegionFullError, bump_region
@@ -41,7 +42,7 @@ def test_so_many_zeros(code: str, count: int) -> None:
         for number in range(min(count, 10)):
             view[number] = number
         assert view.tolist()[:10] == list(range(min(count, 10)))
-        a._check()
+        check(a)
 
 
 @each_code
@@ -56,7 +57,7 @@ def test_items(code: str) -> None:
         if sys.implementation.name == "cpython":  # PyPy's array.array takes a view for machine values
             assert make(a, code, memoryview(array.array("h", items))).tolist() == items
         assert make(a, code, []).tolist() == []
-        a._check()
+        check(a)
 
 
 @given(st.sampled_from("fd"), st.lists(st.floats(width=32)))
@@ -126,7 +127,7 @@ def test_bad_arguments(arguments: tuple[Any, Any], error: Any, text: str) -> Non
         with pytest.raises(error, match=text):
             make(a, *arguments)
         assert a.used == 0
-        a._check()
+        check(a)
 
 
 def test_a_count_may_be_anything_with_an_index() -> None:
@@ -221,4 +222,4 @@ def test_in_a_scope() -> None:
         with a.scope() as inner:
             assert inner.array("d", [1.5, 2.5]).tolist() == [1.5, 2.5]
             assert inner.array("B", 100_000).nbytes == 100_000
-            inner._check()
+            check(inner)

@@ -24,6 +24,7 @@ import cffi
 import pytest
 
 import scopedbump
+from helpers.invariants import check
 from helpers.stress import PACKAGE, both_builds, choose_build, in_process, needs_cpython
 from helpers.support import run_threads
 from scopedbump import (
@@ -533,7 +534,7 @@ def meet(tool: Callable[[Callable[[], None]], AbstractContextManager[None]], min
         attempt(name, a, blocks)
     blocks.check()
     a.close()
-    a._check()
+    check(a)
     blocks.check()
     return lines >= n
 
@@ -602,7 +603,7 @@ def interleave(mine: str, other: str, n: int, m: int) -> tuple[bool, bool]:
         attempt(name, a, blocks)
     blocks.check()
     a.close()
-    a._check()
+    check(a)
     blocks.check()
     return lines[0] >= n, lines[1] >= m
 
@@ -660,7 +661,7 @@ def same_bytes(build: str) -> None:
             assert all(set(view) == {number} for view in mine)
 
         run_threads(*[lambda number=number: body(number) for number in range(1, 5)])
-        a._check()
+        check(a)
         assert a.used >= 4 * sum(turn % 97 + 1 for turn in range(1500))
 
 
@@ -713,7 +714,7 @@ def close_against_alloc(build: str) -> None:
 
         run_threads(body, body, a.close)
         assert a.closed
-        a._check()
+        check(a)
 
 
 @both_builds

@@ -396,6 +396,29 @@ def test_letting_go_gives_the_memory_back_or_leaves_it() -> None:
         assert chunk.kept is None or chunk.kept() is None
 
 
+@counts_references
+def test_memory_that_another_thread_erases_is_not_free_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 6: two threads end a chunk; one begins to erase just after the other has seen that nothing points in."""
+    chunk = ended()
+    exporter = chunk.exporter
+    assert isinstance(exporter, Exporter)
+    given: list[Exporter | None] = []
+    monkeypatch.setattr(Terms, "end", lambda _, chunk, exporter: given.append(exporter))
+    pinned = Exporter.pinned
+
+    def then_erase(self: Exporter) -> bool:
+        result = pinned(self)
+        assert chunk._begin_to_erase(self)
+        return result
+
+    monkeypatch.setattr(Exporter, "pinned", then_erase)
+    chunk.let_go(False)
+    assert given == [None] and chunk.escaped
+    monkeypatch.undo()
+    chunk.erase(exporter)  # the other thread, in its next attempt, finds that it is too late
+    assert chunk.erasers == 1
+
+
 def test_no_room_is_said_with_what_is_left() -> None:
     """Promise 8: for the alignment that was asked for, and the size of the scope, not of the reservation."""
     chunk = new(1000)

@@ -10,6 +10,7 @@ from types import FrameType
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import CPYTHON, Moment, at_moment, collect, in_process, ledger, needs_cpython
 from scopedbump import Region, RegionClosedError, RegionPool, bump_region
 
@@ -58,7 +59,7 @@ def is_revoked(view: memoryview) -> bool:
 
 def works(a: Region) -> None:
     """Small, large, in a scope and after a reset: zeroed, and as sound as ever."""
-    a._check()
+    check(a)
     for size in (100, 100_000):
         view = a.alloc(size)
         assert not any(view)
@@ -67,7 +68,7 @@ def works(a: Region) -> None:
         assert not any(inner.alloc(1000))
     a.reset()
     assert not any(a.alloc(100_000))
-    a._check()
+    check(a)
 
 
 def reset_without_room(escaped: bool) -> None:
@@ -93,7 +94,7 @@ def reset_without_room(escaped: bool) -> None:
                 works(a)
             assert escape is None or escape == MARK
             a.close()
-            a._check()
+            check(a)
             del escape, view
             collect()
             assert a.released
@@ -124,7 +125,7 @@ def close_without_room(escaped: bool) -> None:
             a.close()
             for region in (a, inner):
                 assert region.closed
-                region._check()
+                check(region)
             assert is_revoked(view) and is_revoked(held)
             assert escape is None or escape == MARK
             assert a.released == (escape is None)
@@ -196,7 +197,7 @@ def lease_without_room() -> None:
             with pool.region() as b, pool.region() as c:
                 for region in (b, c):
                     assert not any(region.alloc(300_000))
-                    region._check()
+                    check(region)
             del b, c, region
         pool.close()
         del pool, lease
@@ -306,7 +307,7 @@ def reset_in_a_scope(kind: type[BaseException], number: int) -> tuple[Moment, st
     came = "done" if is_revoked(view) else "undone"
     assert came == "done" or view == MARK, moment.place
     assert not any(inner.alloc(100))
-    a._check()
+    check(a)
     inner.close()
     assert outside == MARK and (escape is None or escape == MARK)
     assert not any(a.alloc(100_000))
@@ -323,11 +324,11 @@ def close(kind: type[BaseException], number: int) -> tuple[Moment, str]:
     if came == "done":
         assert inner.closed and is_revoked(view) and is_revoked(held), moment.place
         assert a.released == (escape is None), moment.place
-        a._check()
+        check(a)
     else:
         assert view == MARK and not any(held), moment.place
         assert not any(inner.alloc(100))
-        a._check()
+        check(a)
     a.close()
     assert escape is None or escape == MARK
     return moment, came
@@ -340,7 +341,7 @@ def scope(kind: type[BaseException], number: int) -> tuple[Moment, str]:
     moment = at_moment(number, raising(kind), lambda: opened.append(a.scope()))
     came = "done" if opened else "undone"
     for inner in opened:
-        inner._check()
+        check(inner)
         inner.close()
         del inner
     opened.clear()
@@ -369,7 +370,7 @@ def lease(kind: type[BaseException], number: int) -> tuple[Moment, str]:
     with pool.region() as b, pool.region() as c:
         for region in (b, c):
             assert not any(region.alloc(300_000)), moment.place
-            region._check()
+            check(region)
     pool.close()
     return moment, "done" if ended else "undone"
 
@@ -423,10 +424,10 @@ def test_a_scope_whose_finalizer_came_to_nothing(depth: int, hold: bool, monkeyp
                 a.reset()
                 assert a.used == 0
             if use != "close":
-                a._check()
+                check(a)
                 assert not any(a.alloc(100_000))
             assert held is None or held == b"\x11" * 60_000
-        a._check()
+        check(a)
         del held
         collect()
         assert a.released or not CPYTHON

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import both_builds, choose_build, in_process
 from helpers.support import collect, counts_references, forks_among_threads
 from scopedbump import Region, RegionBusyError, RegionPool, bump_region
@@ -67,7 +68,7 @@ def use(a: Region, mark: bytes) -> None:
     with a.scope() as s:
         s.alloc(100_000)[:] = mark * 100_000
     assert view == mark * 1000
-    a._check()
+    check(a)
 
 
 def everything_open(parent_first: bool, build: str) -> None:
@@ -97,7 +98,7 @@ def everything_open(parent_first: bool, build: str) -> None:
         assert pin == b"p" * 100
         for region in (a, b):
             region.close()
-            region._check()
+            check(region)
         with pool.region() as again:
             use(again, mark)
         pool.close()
@@ -286,7 +287,7 @@ def test_a_subprocess_reads_from_and_writes_to_scratch_memory() -> None:
             )
             answer = a.copy(done.stdout)
             assert bytes(answer) == b"TO BE READ BY ANOTHER PROGRAM"
-        a._check()
+        check(a)
 
 
 @counts_references

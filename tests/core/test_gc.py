@@ -10,6 +10,7 @@ from types import FrameType
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import CPYTHON, SLOWER, both_builds, choose_build, in_process, ledger
 from helpers.support import run_threads
 from scopedbump import Region, RegionPool, bump_region
@@ -200,7 +201,7 @@ def near_the_recursion_limit(build: str) -> None:
                 sys.setrecursionlimit(1000)
             for region in reversed(regions):
                 region.close()
-                region._check()
+                check(region)
             regions.clear()
             region = None
             del descend
@@ -253,6 +254,6 @@ def test_a_scope_in_a_cycle_keeps_its_parent_busy_until_it_is_collected() -> Non
                 for _ in range(1 if CPYTHON else 4):
                     gc.collect()
             a.alloc(10)
-            a._check()
+            check(a)
     finally:
         gc.enable()

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopedbump._layout import (
-    FIRST_COMMIT,
-    MAX_COMMIT_STEP,
-    checked_align,
-    checked_int,
-    commit_target,
-    place,
-    round_up,
-)
+from scopedbump._checks import checked_align, checked_int
+from scopedbump._layout import FIRST_COMMIT, MAX_COMMIT_STEP, commit_target, place, round_up
 
 aligns = st.integers(0, 30).map(lambda shift: 1 << shift)
 sizes = st.integers(0, 1 << 48)

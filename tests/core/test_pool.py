@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scopedbump._pages as _pages
+from helpers.invariants import check
 from helpers.support import FaultyPages, collect, counts_references, mapped, next_address
 from scopedbump import EscapeError, EscapeWarning, PoolStats, Region, RegionClosedError, RegionPool, ReserveError
 from scopedbump._layout import WINDOW
@@ -54,7 +55,7 @@ def test_nothing_of_one_region_is_seen_by_the_next(leases: list[tuple[int, bool]
                 view[:] = b"\xa5" * size
                 rest = a.alloc(a.available)
                 assert rest == bytes(len(rest))
-                a._check()
+                check(a)
             del view, rest
             collect()
         stats = pool.stats()

@@ -12,6 +12,7 @@ from itertools import count
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import at_moment, needs_cpython
 from helpers.support import (
     collect,
@@ -374,7 +375,7 @@ def test_an_end_in_the_middle_of_another(
     assert bytes(escape) == b"e" * 100
     assert a.closed == ("close" in (first, second))
     a.close()
-    a._check()
+    check(a)
     if first == "close":
         assert not a.released
     del escape

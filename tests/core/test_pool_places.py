@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from helpers.invariants import check
 from helpers.support import collect, counts_references, run_script, run_threads
 from scopedbump import OpenRegion, PoolFullError, RegionFullError, RegionPool, ScopedBumpError
 from scopedbump._places import Place, Places
@@ -71,7 +72,7 @@ def test_a_region_on_demand() -> None:
     with RegionPool(MIB, max_out=1, name="later") as pool:
         a, b, c = (pool._region_on_demand(pool._options) for _ in range(3))
         for region in (a, b, c):
-            region._check()
+            check(region)
             assert not region.closed and not region.released
             assert (region.size, region.used, region.available, region.peak, region.committed) == (MIB, 0, MIB, 0, 0)
             assert repr(region) == f"<scopedbump.Region 'later': 0 of {MIB} bytes used, peak 0, open>"
@@ -79,17 +80,17 @@ def test_a_region_on_demand() -> None:
             assert 0 not in region and b"" not in region
         assert pool.stats()[:6] == (0, 0, 0, 0, 0, 0)
         assert a.alloc(10) == bytes(10)
-        a._check()
+        check(a)
         for use in (lambda: b.alloc(1), b.scope, lambda: b.slab(8), lambda: b.copy(b"x")):
             with pytest.raises(PoolFullError):
                 use()
-        b._check()
+        check(b)
         a.close()
         with b.scope() as scope:
             scope.alloc(10)
-        b._check()
+        check(b)
         c.close()
-        c._check()
+        check(c)
         assert c.closed and c.released and c.used == 0
         with pytest.raises(ValueError, match="has ended"):
             c.alloc(1)
@@ -113,7 +114,7 @@ def test_threads_give_one_region_its_memory() -> None:
             blocks: list[memoryview] = []
             run_threads(*[lambda: blocks.append(region.alloc(16))] * 4)  # noqa: B023  # it runs at once
             assert len({region.address(block) for block in blocks}) == 4
-            region._check()
+            check(region)
             blocks.clear()
             region.close()
             collect()

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 import scopedbump._pages as pages
+from helpers.invariants import check
 from helpers.support import FaultyPages, collect, counts_references
 from scopedbump import CommitError, Region, ReserveError, ScopedBumpError, bump_region
 from scopedbump._lifetime import Exporter
-from scopedbump._reservation import _refused, reserve
+from scopedbump._mapping import _refused
+from scopedbump._reservation import reserve
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_every_refusal_of_the_system_in_turn(faulty: FaultyPages) -> None:
         faulty.refuse = -1
         assert all(region.closed for region in regions)
         for region in regions:
-            region._check()
+            check(region)
         del regions
         with bump_region(4096) as again:
             again.alloc(100)
@@ -81,14 +83,14 @@ def test_a_refused_commit_leaves_the_region_usable(faulty: FaultyPages) -> None:
         # The generous step is refused, the bare need is granted.
         assert a.alloc(1 << 20).nbytes == 1 << 20
         assert faulty.calls == ["commit", "commit"]
-        a._check()
+        check(a)
         used = a.used
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(faulty, "_refuses", lambda _call: True)
             with pytest.raises(CommitError, match="refused by the test"):
                 a.alloc(100 << 20)
         assert a.used == used
-        a._check()
+        check(a)
         assert a.alloc(100 << 20).nbytes == 100 << 20
 
 
@@ -216,7 +218,7 @@ def test_a_reset_without_a_fresh_reservation(faulty: FaultyPages) -> None:
             a.reset()
         with pytest.raises(ValueError, match="released"):
             view[0]
-        a._check()
+        check(a)
         a.alloc(1000)[:] = b"\xff" * 1000
         assert bytes(escaped) == b"kept"
 

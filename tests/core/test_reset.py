@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.invariants import check
 from helpers.support import collect, counts_references, mapped, needs_maps
 from scopedbump import RegionClosedError, bump_region
 
@@ -22,7 +23,7 @@ def test_reset_keeps_the_reservation_and_its_pages() -> None:
         again = a.alloc(1 << 20)
         assert a.address(again) == address
         assert not any(again)
-        a._check()
+        check(a)
 
 
 def test_an_escape_takes_the_old_reservation_with_it() -> None:
@@ -31,7 +32,7 @@ def test_an_escape_takes_the_old_reservation_with_it() -> None:
         escaped = a.copy(b"kept")[:]
         address = a.address(escaped)
         a.reset()
-        a._check()
+        check(a)
         a.alloc(1 << 19)[:] = b"\xff" * (1 << 19)
         assert bytes(escaped) == b"kept"
         assert address not in a
@@ -64,7 +65,7 @@ def test_a_thousand_resets() -> None:
             view[:] = bytes([number % 255 + 1]) * 1000
             del view
             a.reset()
-        a._check()
+        check(a)
 
 
 def test_a_slab_ends_with_a_reset() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.invariants import check
 from helpers.support import collect, counts_references
 from scopedbump import EscapeError, Region, bump_region
 from scopedbump._lifetime import Exporter
@@ -29,7 +30,7 @@ def test_a_scope_gives_its_memory_back_to_its_parent() -> None:
         assert not any(again)
         with pytest.raises(ValueError, match="released"):
             view[0]
-        a._check()
+        check(a)
 
 
 def test_a_scope_with_an_escape_gives_back_nothing_that_it_could_see() -> None:
@@ -42,7 +43,7 @@ def test_a_scope_with_an_escape_gives_back_nothing_that_it_could_see() -> None:
         for _ in range(100):
             a.alloc(64)[:] = b"\xff" * 64
         assert bytes(escaped) == b"e" * 64
-        a._check()
+        check(a)
     assert bytes(escaped) == b"e" * 64
     assert not a.released
     del escaped, view
@@ -90,8 +91,8 @@ def test_scopes_of_a_full_region() -> None:
             assert inner.alloc(0).nbytes == 0
             with pytest.raises(MemoryError):
                 inner.alloc(1)
-            inner._check()
-        a._check()
+            check(inner)
+        check(a)
 
 
 def test_slabs_and_resets_inside_a_scope() -> None:
@@ -104,9 +105,9 @@ def test_slabs_and_resets_inside_a_scope() -> None:
                 assert not any(block)
                 block[:] = b"z" * 1000
                 inner.reset()
-                inner._check()
+                check(inner)
         assert bytes(keep) == b"outside"
-        a._check()
+        check(a)
 
 
 def test_an_escape_across_the_reset_of_a_scope() -> None:
@@ -119,11 +120,11 @@ def test_an_escape_across_the_reset_of_a_scope() -> None:
             assert inner.used == 20
             for _ in range(10):
                 inner.alloc(64)[:] = b"\xff" * 64
-            inner._check()
+            check(inner)
         assert bytes(escaped) == b"mine"
         a.alloc(1000)[:] = b"\xff" * 1000
         assert bytes(escaped) == b"mine"
-        a._check()
+        check(a)
 
 
 @given(st.lists(st.sampled_from(["open", "close", "alloc", "escape", "reset"]), max_size=40))
@@ -146,7 +147,7 @@ def test_any_nesting(steps: list[str]) -> None:
             view[:] = bytes([number]) * 100
             if step == "escape":
                 escaped.append((view[:], number))
-        stack[0]._check()
+        check(stack[0])
         assert all(set(view) == {number} for view, number in escaped)
     stack[0].close()
     assert all(set(view) == {number} for view, number in escaped)
@@ -181,7 +182,7 @@ def test_a_close_around_a_scope_that_another_thread_is_ending(monkeypatch: pytes
     thread.join()
     a.alloc(8000)[:] = b"a" * 8000
     assert bytes(escape) == b"e" * 3000
-    a._check()
+    check(a)
     a.close()
     assert t.closed and s.closed and a.closed
     assert bytes(escape) == b"e" * 3000

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.invariants import check
 from helpers.stress import Moment, at_moment, needs_cpython
 from helpers.support import counts_references
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, _slab, bump_region
@@ -29,7 +30,7 @@ def test_blocks_of_a_slab(size: int, shift: int, count: int) -> None:
             assert not any(block)
             block[:] = bytes([number % 255 + 1]) * size
         assert all(set(block) == {number % 255 + 1} for number, block in enumerate(blocks))
-        a._check()
+        check(a)
     for block in blocks[:3]:
         with pytest.raises(ValueError, match="released"):
             block[0]
@@ -44,7 +45,7 @@ def test_a_slab_uses_a_small_region_to_the_end() -> None:
             taken.extend(blocks)
         assert a.used == 31 * 32
         assert a.alloc(8, 1).nbytes == 8
-        a._check()
+        check(a)
 
 
 def test_a_slab_ends_with_its_region() -> None:
@@ -79,7 +80,7 @@ def test_two_slabs_and_allocs_between() -> None:
                 block[:] = bytes([number + 1]) * block.nbytes
                 written.append((block, number + 1))
         assert all(set(block) == {number} for block, number in written)
-        a._check()
+        check(a)
 
 
 @needs_cpython
@@ -98,7 +99,7 @@ def test_a_slab_that_is_made_while_its_region_closes() -> None:
         moment = at_moment(number, a.close, make)
         assert moment.error in (None, RegionClosedError)
         a.close()
-        a._check()
+        check(a)
         assert a.released
         for blocks in made:
             with pytest.raises(StopIteration if moment.error else RegionClosedError):
@@ -123,7 +124,7 @@ def test_a_batch_that_is_made_while_its_region_closes() -> None:
     assert a.released
     assert caught.value.__traceback__ is not None
     del blocks
-    a._check()
+    check(a)
 
 
 @counts_references

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from helpers.invariants import check
 from helpers.support import FaultyPages, counts_references
 from scopedbump import RegionPool, _pages, bump_region
 from scopedbump._lifetime import ffi
@@ -33,7 +34,7 @@ def test_a_scope_and_a_reset_wipe_what_was_used() -> None:
         del outside
         a.reset()
         assert raw(address, 7) == bytes(7)
-        a._check()
+        check(a)
 
 
 @counts_references

@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import at_moment, both_builds, choose_build, in_process, needs_cpython
 from helpers.support import FaultyPages, counts_references, run_threads
 from scopedbump import (
@@ -50,7 +51,7 @@ def region() -> Iterator[Region]:
     with bump_region(64 * MIB) as a:
         yield a
         if not a.closed:
-            a._check()
+            check(a)
 
 
 # -- a block that grows
@@ -79,7 +80,7 @@ def test_what_was_not_filled_goes_back(region: Region) -> None:
     assert (region.used, region.peak) == (1000, 1000)
     assert region.available == 64 * MIB - 1008
     assert region.alloc(8) == bytes(8)
-    region._check()
+    check(region)
 
 
 def test_the_default_is_half_of_what_is_left(region: Region) -> None:
@@ -432,11 +433,11 @@ def test_refused_memory_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
                     a.alloc(100)
                 except CommitError:
                     assert writer is None or writer.getvalue() == written
-                a._check()
+                check(a)
             assert writer is not None
             assert writer.finish() == written
             del writer
-            a._check()
+            check(a)
 
 
 # -- hostile use
@@ -484,7 +485,7 @@ def hammer(build: str) -> None:
             assert before == bytes(1000)
             assert all(view == b"b" * 1000 for view in behind)
             assert set(writer.finish().tobytes()) <= {*b"\x001234"}
-            a._check()
+            check(a)
 
 
 @needs_cpython
@@ -543,14 +544,14 @@ def every_moment(raises: bool) -> None:
                 raise AssertionError(program, number) from error
             assert moment.error in (None, InterruptError, ValueError, RegionClosedError), (moment.error, moment.place)
             if not a.closed:
-                a._check()
+                check(a)
                 try:
                     content = bytes(writer.finish())
                 except RegionClosedError:
                     content = b""
                 assert set(content) <= {*b"\x00beforehandler123"}, (program, act, moment.place, set(content))
                 assert a.alloc(60_000) == bytes(60_000), (program, act, moment.place)
-                a._check()
+                check(a)
             del writer, other
         with pool.region() as b:
             assert not any(b.alloc(b.available))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from scopedbump import OverrunError, RegionPool, bump_region, debug
 from scopedbump._debug import _memory
 
@@ -131,8 +132,8 @@ def test_many_scopes_in_one_region_stay_within_their_bounds() -> None:
         for _ in range(500):
             with a.scope() as scope, scope.scope() as inner:
                 inner.alloc(5000)
-                a._check()
-        a._check()
+                check(a)
+        check(a)
         assert a.used == 0
         assert a.peak == 5000
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from scopedbump import OverrunError, RegionFullError, bump_region, debug
 
 pytestmark = pytest.mark.usefixtures("going_on")
@@ -58,7 +59,7 @@ def test_a_finished_writer_has_a_guard_behind_what_was_filled(filled: int, limit
         library.poke(address, filled + PAGE)
         assert found_after(before).kind == "write past"
         assert bytes(block) == b"y" * filled
-        a._check()
+        check(a)
 
 
 def test_what_a_writer_did_not_ask_for_yet_is_a_guard(library: Any) -> None:
@@ -97,7 +98,7 @@ def test_a_pointer_into_a_writer_faults_after_its_region(library: Any) -> None:
                 if finish:
                     writer.close()
         assert a.used == 0
-        a._check()
+        check(a)
         for address in addresses:
             before = len(debug.findings())
             library.peek(address, 0)
@@ -113,7 +114,7 @@ def test_writers_count_as_without_debug() -> None:
 
             def look(what: object = None) -> None:
                 seen.append((a.used, a.available, a.peak, a.committed, what))
-                a._check()
+                check(a)
 
             a.alloc(100)
             first, second = a.writer(50_000, align=64), a.writer(1000)
@@ -157,10 +158,10 @@ def test_where_the_addresses_are_used_up_a_writer_has_no_guard(monkeypatch: pyte
     with bump_region(1 << 20, debug=True) as a:
         with a.writer(100_000) as writer:
             writer.write(b"x" * 90_000)
-            a._check()
+            check(a)
         assert bytes(writer.finish()) == b"x" * 90_000
         assert a.used == 90_000
-        a._check()
+        check(a)
         assert "1 blocks have neither guard nor canaries" in a.report()
 
 

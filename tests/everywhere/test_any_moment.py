@@ -15,6 +15,7 @@ from typing import Any
 import _cffi_backend
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 from helpers.support import needs_gil, run_script
 from scopedbump import (
@@ -23,7 +24,7 @@ from scopedbump import (
     RegionClosedError,
     RegionFullError,
     RegionPool,
-    _atomic,
+    _bytecode,
     bump_region,
 )
 
@@ -214,18 +215,18 @@ def meet(outer: Callable[[Region, Blocks], None], inner: Callable[[Region, Block
         assert moment.error is None or issubclass(moment.error, REFUSALS), moment.error
         blocks.check()
         if not a.closed:
-            a._check()
+            check(a)
             small(a, blocks)
             aligned(a, blocks)
             large(a, blocks)
             carve(a, blocks)
             blocks.check()
-            a._check()
+            check(a)
         assert escape == b"e" * 64
         return moment
     finally:
         a.close()
-        a._check()
+        check(a)
         blocks.check()
 
 
@@ -334,7 +335,7 @@ def storm(kind: str, build: str, seconds: float) -> None:
             except RegionClosedError:  # of a slab that a handler's reset has ended
                 assert not a.closed
             except RegionBusyError:  # PyPy says so where it can't tell a handler from what it interrupts
-                assert not _atomic.cpython
+                assert not _bytecode.cpython
             if rounds % 10 == 0:
                 blocks.check()
                 inner.check()
@@ -346,10 +347,10 @@ def storm(kind: str, build: str, seconds: float) -> None:
         getattr(gc, "callbacks", []).clear()
         set_threshold(700, 10, 10)
         busy = True
-    if _atomic.cpython:
-        a._check()
+    if _bytecode.cpython:
+        check(a)
     a.close()
-    a._check()
+    check(a)
     print(came)
     print(f"{kind}, {build}: {rounds} rounds, {came} interruptions, {refused} refused", file=sys.stderr)
 
@@ -371,7 +372,7 @@ def test_a_storm_of_handlers(kind: str, build: str) -> None:
     if kind == "gc.callbacks" and not hasattr(gc, "callbacks"):
         pytest.skip("the collector has no callbacks here")
     output = in_process(__file__, "storm", kind, build, 1.0)
-    if _atomic.cpython or kind == "signal":
+    if _bytecode.cpython or kind == "signal":
         assert int(output) > 10
 
 
@@ -412,10 +413,10 @@ def ended_from_within(build: str) -> None:
             gc.collect()
         set_threshold(700, 10, 10)
         a.close()
-        a._check()
+        check(a)
         blocks.check()
         blocks.held.clear()
-        if _atomic.cpython:
+        if _bytecode.cpython:
             assert a.released
 
 

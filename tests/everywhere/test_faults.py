@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import in_process
 from helpers.support import counts_references
 from scopedbump import CommitError, Region, RegionPool, ReserveError, ScopedBumpError, bump_region
@@ -30,7 +31,7 @@ def works(a: Region) -> None:
     view = a.alloc(100)
     assert not any(view)
     view[:] = b"x" * 100
-    a._check()
+    check(a)
 
 
 def status(name: str) -> int:
@@ -113,7 +114,7 @@ def data() -> None:
                     a.alloc(MIB)
                     taken += 1
             assert 40 < taken < 70  # up to the limit, though commits double
-            a._check()
+            check(a)
             with pytest.raises(CommitError):
                 next(a.slab(200 * MIB))
             with a.scope() as s, pytest.raises(CommitError):
@@ -158,7 +159,7 @@ def mappings() -> None:
             a.close()
         for a in regions:
             a.close()
-            a._check()
+            check(a)
         works(first)
     count = len(regions)
     regions.clear()
@@ -319,7 +320,7 @@ def no_memory(step: int, most: int) -> None:
         if not a.closed and (s is None or s.closed):
             works(a)
         a.close()
-        a._check()
+        check(a)
         bytes(pin)
         held.clear()
     print(hits)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import scopedbump
+from helpers.invariants import check
 from helpers.stress import in_process
 from scopedbump import Region, RegionPool, ScopedBumpError, bump_region, current_region
 
@@ -322,12 +323,12 @@ def fuzz(seed: int, count: int) -> None:
                 print(f"seed {seed}, call {tried}: {name}: {error!r}")
                 raise
             for region in (a, other):
-                region._check()
+                check(region)
             assert pin == b"p" * 100, f"seed {seed}, call {tried}: {name} wrote into a pin"
         a.close()
         other.close()
         pool.close()
-        a._check()
+        check(a)
         del drawn, x, y, z
     print(tried, refused)
 

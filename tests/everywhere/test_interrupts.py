@@ -13,6 +13,7 @@ from itertools import islice
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 from scopedbump import Region, RegionBusyError, RegionPool, bump_region
 
@@ -250,7 +251,7 @@ def interrupt(scenario: str, error: type[BaseException], number: int) -> Moment:
     for region in reversed(stage.regions):
         if not region.closed:
             if moment.possible:
-                region._check()
+                check(region)
             try:
                 assert not any(region.alloc(200))
                 assert not any(region.alloc(200, 64))
@@ -259,7 +260,7 @@ def interrupt(scenario: str, error: type[BaseException], number: int) -> Moment:
             inside = True
     for region in stage.regions:
         region.close()
-        region._check()
+        check(region)
         assert region.closed
     with stage.pool.region() as again:
         assert not any(again.alloc(300))

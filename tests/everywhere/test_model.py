@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from helpers.invariants import check
 from helpers.support import collect
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, bump_region
 
@@ -345,7 +346,7 @@ class Machine(RuleBasedStateMachine):
             assert pin.tobytes() == content
         self.revoked_are_revoked()
         if self.levels:
-            self.levels[0].region._check()
+            check(self.levels[0].region)
 
     def teardown(self) -> None:
         if self.levels:

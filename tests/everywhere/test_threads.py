@@ -10,6 +10,7 @@ from itertools import chain, islice, pairwise
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import SLOWER, both_builds, choose_build, in_process, ledger
 from helpers.support import needs_gil, run_threads
 from scopedbump import (
@@ -18,7 +19,7 @@ from scopedbump import (
     RegionClosedError,
     RegionFullError,
     RegionPool,
-    _atomic,
+    _bytecode,
     _views,
     bump_region,
 )
@@ -126,7 +127,7 @@ def all_at_once(build: str, seconds: float) -> None:
         with ledger():
             run_threads(*[lambda n=n: worker(n) for n in (1, 2, 3)], nester, resetter, closer, closer)
             assert a.closed
-            a._check()
+            check(a)
             a = None  # type: ignore[assignment]
             del worker, nester, resetter, closer
     print(blocks)
@@ -185,10 +186,10 @@ def two_operations(first: str, second: str, build: str, rounds: int) -> None:
 
             run_threads(lambda: body(first), lambda: body(second))
             if not a.closed:
-                a._check()
+                check(a)
                 assert fill(a.alloc(60_000), 9)
                 a.close()
-            a._check()
+            check(a)
             sum(map(sum, held))  # readable
             held.clear()
             del a, held, body
@@ -276,7 +277,7 @@ def sweeps(build: str) -> None:
                 with pytest.raises(ValueError, match="released"):
                     view[0]
             del view, kept, body
-            if _atomic.cpython:
+            if _bytecode.cpython:
                 assert a.released
             del a
 

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from helpers.invariants import check
 from helpers.support import counts_references
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, Writer, bump_region
 
@@ -357,7 +358,7 @@ class Machine(RuleBasedStateMachine):
         for view, content in self.escaped:
             assert view == content
         if self.levels:
-            self.levels[0].region._check()
+            check(self.levels[0].region)
 
     def teardown(self) -> None:
         if self.levels:

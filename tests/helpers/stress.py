@@ -22,7 +22,7 @@ import scopedbump
 from helpers import TESTS
 from helpers.support import collect as collect_where_nothing_counts
 from helpers.support import end_quarantine
-from scopedbump import _atomic, _lifetime, _pages, _pool, _region, _reservation, _views, bump_region
+from scopedbump import _atomic, _lifetime, _options, _pages, _pool, _reservation, _views, bump_region
 
 if TYPE_CHECKING:
     from scopedbump._pages import Pages
@@ -98,7 +98,7 @@ class Book:
 @contextmanager
 def ledger() -> Iterator[Book]:
     """Every reservation is entered in a book, empty in the end; the package's own lists have nothing new."""
-    if _region.debug_by_default:
+    if _options.debug_by_default:
         bump_region().close()  # the first one makes the fault handler, which stays
     end_quarantine()
     before = _pages.system_pages

@@ -16,7 +16,7 @@ import pytest
 
 import scopedbump
 from helpers.support import needs_gil
-from scopedbump import _atomic, debug
+from scopedbump import _atomic, _bytecode, debug
 
 PUBLIC = {
     "DEFAULT_SIZE",
@@ -142,7 +142,7 @@ def test_annotations_resolve(module: str) -> None:
 def test_it_works_as_a_part_of_another_package(tmp_path: Path) -> None:
     """A copy under another name works, imports nothing under its own, and its commands run: all names are relative."""
     pytest.importorskip("numpy", reason="all modules are imported, NumPy's too")
-    if not _atomic.cpython:
+    if not _bytecode.cpython:
         pytest.skip("what speaks to NumPy in C is for CPython")
     shutil.copytree(
         Path(scopedbump.__file__).parent, tmp_path / "app" / "parts" / "memory", ignore=shutil.ignore_patterns("*.pyc")

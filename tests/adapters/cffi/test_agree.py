@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.invariants import check
 from scopedbump import bump_region
 
 cffi: Any = pytest.importorskip("cffi", reason="in-line ffi objects need the whole of cffi")
@@ -127,4 +128,4 @@ def test_new_agrees_with_cffi(definition: tuple[str, int, str], data: st.DataObj
         assert got == expected == by_type
         if isinstance(got[0], type):
             assert a.used == used
-        a._check()
+        check(a)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from helpers.support import collect, counts_references, run_script
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, bump_region
 
@@ -81,7 +82,7 @@ def refused(region: Region, call: Callable[..., object], *args: Any) -> BaseExce
     with pytest.raises(Exception) as caught:  # noqa: PT011  # which, the caller says
         call(*args)
     assert region.used == used
-    region._check()
+    check(region)
     return caught.value
 
 
@@ -260,7 +261,7 @@ def test_an_initializer_that_allocates_gets_bytes_of_its_own(plain: Any) -> None
         assert [item[0] for item in inner] == [9, 9, 9]
         places = [place(plain, item) for item in (*inner, *later)]
         assert len(set(places)) == len(places)
-        a._check()
+        check(a)
 
 
 def test_strings_are_utf_8_and_end_with_a_nul(ffi: Any) -> None:
@@ -507,5 +508,5 @@ def test_what_a_refused_initializer_wrote_is_gone(plain: Any) -> None:
         with pytest.raises(TypeError):
             a.cffi(plain).new("int[]", [-1] * 20 + ["x"])
         assert a.used == 0
-        a._check()
+        check(a)
         assert not any(a.alloc(200))

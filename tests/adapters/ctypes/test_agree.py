@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.invariants import check
 from scopedbump import Region, bump_region
 
 INTEGERS: list[Any] = [
@@ -140,7 +141,7 @@ def agree(a: Region, kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if len(got) == 2:
         assert a.used == used
     if not a.closed:
-        a._check()
+        check(a)
 
 
 @settings(max_examples=300)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from helpers.support import collect, counts_references
 from scopedbump import Region, RegionBusyError, RegionClosedError, RegionFullError, RegionPool, bump_region
 
@@ -70,7 +71,7 @@ def refused(region: Region, call: Callable[..., object], *args: Any, **kwargs: A
     with pytest.raises((TypeError, ValueError, OverflowError, IndexError, RuntimeError, MemoryError)) as caught:
         call(*args, **kwargs)
     assert region.used == used
-    region._check()
+    check(region)
     return caught.value
 
 
@@ -530,5 +531,5 @@ def test_what_a_refused_initializer_wrote_is_gone() -> None:
         with pytest.raises(TypeError):
             a.ctypes.array(c_int, [-1] * 20 + ["x"])
         assert a.used == 0
-        a._check()
+        check(a)
         assert not any(a.alloc(200))

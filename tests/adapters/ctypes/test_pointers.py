@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from helpers.support import collect, counts_references, run_script
 from scopedbump import Region, bump_region
 
@@ -284,7 +285,7 @@ def test_an_init_of_ones_own_runs_and_what_it_keeps_is_never_handed_out_again(pi
             a.ctypes.new(picky)
         a.alloc(64)[:] = b"\xff" * 64
         assert [kept.x for kept in picky.kept] == [5, -3]
-        a._check()
+        check(a)
 
 
 CFUNCTION: Any = Unary.__mro__[1]

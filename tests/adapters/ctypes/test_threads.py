@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from helpers.support import run_threads
 from scopedbump import Region, bump_region
 
@@ -25,7 +26,7 @@ def hammer(a: Region, work: Callable[[int], list[tuple[int, int]]]) -> None:
     seen.sort()
     assert len(seen) > 1000
     assert all(first + size <= second for (first, size), (second, _) in pairwise(seen))
-    a._check()
+    check(a)
 
 
 def test_threads_that_make_and_fail_to_make_ctypes_objects_never_share_bytes() -> None:
@@ -113,4 +114,4 @@ def test_finalizers_that_allocate_in_the_middle_of_an_allocation_get_bytes_of_th
         ]
         assert len(set(places)) == len(places)
         assert len(places) > 600
-        a._check()
+        check(a)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from helpers.invariants import check
 from helpers.stress import at_moment, in_process, needs_cpython
 from scopedbump import bump_region
 
@@ -69,7 +70,7 @@ def at_every_moment(first: int, step: int) -> None:
             assert all(block != NULL for block in got), (number, moment.place)
             assert functions.hooks.refused is None
             whole += len(got)
-            a._check()
+            check(a)
         del functions, got
         number += step
     assert number > 40
@@ -149,7 +150,7 @@ def at_every_depth() -> None:
                 break
         sys.setrecursionlimit(1000)
         assert functions.malloc(100) != NULL
-        a._check()
+        check(a)
     assert "block" in outcomes
     print(outcomes)
 

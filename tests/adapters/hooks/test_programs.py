@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.invariants import check
 from scopedbump import RegionBusyError, RegionClosedError, RegionFullError, bump_region
 
 cffi: Any = pytest.importorskip("cffi", reason="in-line ffi objects need the whole of cffi")
@@ -111,6 +112,6 @@ def test_any_program_finds_its_bytes_again(program: list[tuple[Any, ...]]) -> No
         for step in program:
             run.step(*step)
             run.check()
-        a._check()
+        check(a)
     assert run.malloc(1) == run.realloc(NULL, 1) == run.told(NULL, 0, 1) == run.calloc(1, 1) == NULL
     assert isinstance(run.hooks.refused, RegionClosedError)

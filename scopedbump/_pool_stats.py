@@ -1,0 +1,56 @@
+"""What a pool says of itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class PoolStats(NamedTuple):
+    """What a pool did and holds, at one moment.
+
+    Exact on a Python with a GIL when nothing is on its way in or out. `hits + misses == leases`.
+    A child process starts counting anew.
+
+    Attributes:
+        leases: reservations handed out: one for each region, and one for each `reset` that an escape forced to move.
+        hits: leases that were served by an idle reservation.
+        misses: leases that had to ask the operating system.
+        idle: reservations that wait for the next lease.
+        out: regions that are open.
+        escaped: leases whose region is over and whose memory is not back: something still points in, or a revoked
+            view is still referred to.
+        committed: bytes that the operating system has made usable, idle, out and escaped together.
+        peak: the most bytes that one lease used, among those whose region is over.
+        refused: how often `max_out` regions were open already when another one was asked for.
+        waited: requests that waited until a region was free (`when_full="wait"` of the ASGI middleware).
+        overflowed: requests that were answered with the `full_status` of their middleware.
+    """
+
+    leases: int
+    hits: int
+    misses: int
+    idle: int
+    out: int
+    escaped: int
+    committed: int
+    peak: int
+    refused: int = 0
+    waited: int = 0
+    overflowed: int = 0
+
+
+class OpenRegion(NamedTuple):
+    """A region that is open, and holds memory of its pool.
+
+    Attributes:
+        name: its name.
+        age: seconds since it took its memory.
+        used: bytes that it has handed out.
+    """
+
+    name: str
+    age: float
+    used: int
+
+
+OpenRegion.__module__ = PoolStats.__module__ = "scopedbump"
