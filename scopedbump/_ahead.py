@@ -46,7 +46,6 @@ class Ahead:
         committed: up to where it is committed, in whole pages; more than `edge` when it was all along.
         edge: where the page begins that is shared with what lies behind.
         end: bytes of content.
-        exact: whether no more is committed than what is needed.
         exporter: what the views of rooms refer to; None when there were none.
         foreign: up to where others may have written.
         high: the most bytes that were content, or were shown.
@@ -65,7 +64,6 @@ class Ahead:
         "committed",
         "edge",
         "end",
-        "exact",
         "exporter",
         "foreign",
         "high",
@@ -100,7 +98,6 @@ class Ahead:
         self.start = self.stop = self.limit = self.seat = -1
         self.committed = self.edge = self.end = self.foreign = self.high = self.keep = self.ready = 0
         self.open = True
-        self.exact: bool = False
         self.view: memoryview = _released
         self.exporter: Exporter | None = None
         self.rooms: list[memoryview] = []
@@ -167,7 +164,7 @@ class Ahead:
                 reservation = chunk.reservation
                 page = reservation.page_size
                 least = min(round_up(stop, page), self.edge)
-                target = least if self.exact else commit_target(self.start, committed, stop, self.edge, page)
+                target = commit_target(self.start, committed, stop, self.edge, page)
                 self.fill(reservation.commit_range(committed, least, target))
             if stop > self.edge:
                 chunk.reservation.commit(stop)

@@ -268,14 +268,6 @@ class Chunk:
 
     # -- what was taken ahead in it, for blocks that grow: see `_ahead`
 
-    def bump_ahead(self, ahead: Ahead, size: int, align: int, page: int) -> bool:
-        """As `Ahead.take`."""
-        return ahead.take(self, size, align, page)
-
-    def settle(self, ahead: Ahead) -> bool:
-        """As `Ahead.settle`."""
-        return ahead.settle(self)
-
     def holes(self) -> int:
         """Bytes before the cursor that were taken ahead and not filled; those of scopes, once these are over."""
         aheads = self.reservation.aheads

@@ -41,11 +41,11 @@ def open_writer(region: Region, limit: int | None, align: int) -> Writer:
         reservation = chunk.reservation
         left = reservation.size - place(reservation.address, chunk.cursor, align)
         size = max(left // 2, 1) if limit is None else limit
-        ahead = Ahead(reservation.lock)
+        ahead = _new_ahead(chunk)
         view = chunk.view
         if view is not None:
             reservation.aheads.append(ahead)
-            if chunk.bump_ahead(ahead, size, align, reservation.page_size):
+            if ahead.take(chunk, size, align, reservation.page_size):
                 ahead.view = _views.cut(view, ahead.start, ahead.stop)
                 chunk.track((ahead.view,))
                 if chunk.view is view:
@@ -61,6 +61,14 @@ def open_writer(region: Region, limit: int | None, align: int) -> Writer:
     writer._room = 0
     writer._ahead = ahead  # last: with it the writer can be ended
     return writer
+
+
+def _new_ahead(chunk: Chunk) -> Ahead:
+    if chunk.debug:
+        from ._debug._ahead import DebugAhead
+
+        return DebugAhead(chunk.reservation.lock)
+    return Ahead(chunk.reservation.lock)
 
 
 class Writer(io.BufferedIOBase):
@@ -412,7 +420,7 @@ class Writer(io.BufferedIOBase):
             except ValueError:  # it was released meanwhile
                 pass
         chunk.views.extend(_views.alive(ahead.withdraw()))  # a pool waits for them
-        if chunk.settle(ahead):
+        if ahead.settle(chunk):
             if ahead.keep <= ahead.end:  # else there is a hole to know of
                 chunk.reservation.forget(ahead)
             chunk.prepare()

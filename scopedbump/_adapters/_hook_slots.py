@@ -194,6 +194,12 @@ class Slot:
         turn.blocks.lend(taken[0])
         return taken[0]
 
+    def _give_back(self, turn: Turn, address: int) -> int:
+        """C frees a block. One that lies elsewhere is of a region that has ended."""
+        if turn.blocks.covers(address):
+            turn.blocks.end_block(address)
+        return 0
+
     def _align(self, turn: Turn, arguments: tuple[int, ...]) -> int:
         """The alignment that is asked for, ALIGN at least; 0 when it is none."""
         align = ALIGN if self._align_at is None else arguments[self._align_at]
@@ -271,8 +277,7 @@ class Reallocating(Slot):
         if turn is None:
             return 0
         if not size:  # realloc to nothing frees
-            turn.blocks.end_block(old)
-            return 0
+            return self._give_back(turn, old)
         align = self._align(turn, arguments)
         if not align:
             return 0
@@ -346,10 +351,7 @@ class Freeing(Slot):
 
     def _free(self, arguments: tuple[int, ...]) -> int:
         turn = self.turn()
-        address = arguments[self._ptr_at or 0]
-        if turn is not None and turn.loan is not None and turn.blocks.covers(address):  # else an ended region's
-            turn.blocks.end_block(address)
-        return 0
+        return 0 if turn is None or turn.loan is None else self._give_back(turn, arguments[self._ptr_at or 0])
 
 
 def _at(address: int) -> CData:

@@ -6,17 +6,17 @@ import gc
 import sys
 from typing import TYPE_CHECKING
 
-from .._ahead import Ahead
 from .._chunk import ENDED, Chunk
 from .._errors import CommitError, OverrunError
 from .._layout import ALIGN, round_up
 from .._lifetime import Exporter, still_there
 from . import _canaries, _escapes, _faults, _findings, _holders, _places, _trace
+from ._ahead import DebugAhead
 from ._blocks import Block, Life
 from ._findings import note
-from ._memory import Taken
 
 if TYPE_CHECKING:
+    from .._ahead import Ahead
     from .._errors import Escape
     from .._reservation import Reservation
     from .._tenure import Holder, Tenure
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 _RUN = 1 << 20
 """Bytes of pages that blocks share which have canaries only."""
-
-_SMALL_WRITER = 1 << 16
-"""Up to so many bytes a writer gets all of its pages at once: that takes no mappings of its own."""
 
 
 class DebugChunk(Chunk):
@@ -73,7 +70,7 @@ class DebugChunk(Chunk):
         if taken is None:
             return None
         view, start, mark, _ = taken
-        made = self._who_asks()
+        made = self.who_asks()
         pages = self._place(size or 1, align)
         reservation = self.reservation
         if pages is None:
@@ -82,17 +79,18 @@ class DebugChunk(Chunk):
             pages = address, address, address + size
         else:
             taken = view, pages[0] - reservation.address, mark, -1
-        self._note(Block(self.life, size, align, made, mark, start + size, pages), view)
+        self.note_block(Block(self.life, size, align, made, mark, start + size, pages), view)
         return taken
 
-    def _who_asks(self) -> Place:
+    def who_asks(self) -> Place:
         """For a block: who made it. What was opened, or changed in the process, is put right before."""
         _faults.look_again(always=False)
         if self.reservation.opened:
             self.reservation.close_again()
         return _places.here()
 
-    def _note(self, block: Block, view: memoryview) -> None:
+    def note_block(self, block: Block, view: memoryview) -> None:
+        """Put canaries around a block, and know of it."""
         reservation = self.reservation
         _canaries.put(view, reservation.address, block)
         self.life.blocks.append(block)
@@ -190,11 +188,11 @@ class DebugChunk(Chunk):
     def take_apart(self, size: int, align: int, zero: bool) -> int:
         """A block for which the cursor does not move: its address; 0 when there is no room for one, or it is over."""
         view = self.view
-        made = self._who_asks()
+        made = self.who_asks()
         pages = None if view is None or self.state else self._place(size or 1, align)
         if view is None or pages is None:
             return 0
-        self._note(Block(self.life, size, align, made, -1, -1, pages), view)
+        self.note_block(Block(self.life, size, align, made, -1, -1, pages), view)
         if not zero:
             start = pages[0] - self.reservation.address
             _canaries.spoil(view, start, start + size)
@@ -217,78 +215,13 @@ class DebugChunk(Chunk):
             taken += length
         return taken
 
-    # -- blocks that grow: of the shadow a twin is taken, and the writer gets pages of its own
-
-    def bump_ahead(self, ahead: Ahead, size: int, align: int, page: int) -> bool:
-        """As any chunk's, with a guard behind it; where there is no room for that the shadow serves."""
-        reservation = self.reservation
-        view, mark = self.view, self.cursor
-        ahead.exact = True  # whoever touches what is behind that is told
-        twin = Ahead(reservation.lock)
-        reservation.aheads.append(twin)
-        if view is None or not super().bump_ahead(twin, size, align, page):
-            reservation.forget(twin)
-            return False
-        made = self._who_asks()
-        pages = self._place_ahead(ahead, size, align)
-        if pages is None:
-            self.life.unguarded += 1
-            for name in ("committed", "edge", "foreign", "stop", "start"):
-                setattr(ahead, name, getattr(twin, name))
-            self.ahead = ahead
-            reservation.forget(twin)
-            return True
-        block = Block(self.life, size, align, made, mark, twin.stop, pages)
-        block.grows = True
-        reservation.writers[ahead] = Taken(twin, block)
-        self._note(block, view)
-        return True
-
-    def _place_ahead(self, ahead: Ahead, size: int, align: int) -> tuple[int, int, int] | None:
-        reservation = self.reservation
-        page = reservation.page_size
-        span = round_up(size, page)
-        first = reservation.advance(span + page, max(align, page)) if reservation.guards_fit() else 0
-        edge = first + span
-        committed = edge if span <= _SMALL_WRITER else first + page
-        # What is not committed is a guard already; where all of it is, the guard lies behind.
-        if not first or not reservation.fence(first, committed, edge + page if committed == edge else committed):
-            return None
-        self.spans.append((first, edge + page))
-        base = reservation.address
-        start = max(first, edge - size & -align)
-        ahead.committed, ahead.edge = committed - base, edge - base
-        ahead.stop = start + size - base
-        ahead.start = start - base
-        return start, first, edge
-
-    def settle(self, ahead: Ahead) -> bool:
-        """As any chunk's; what was not filled is guarded, from the next page on, and has canaries before that."""
-        taken = self.reservation.writers.get(ahead)
-        view = self.view
-        if taken is None or view is None:
-            return super().settle(ahead)
-        twin, block = taken
-        reservation = self.reservation
-        base = reservation.address
-        filled = max(ahead.end, ahead.keep)
-        used = round_up(ahead.start + max(filled, 1), reservation.page_size)
-        if block.grows:
-            reservation.close_again()
-            if used < ahead.committed:
-                reservation.cover(base + used, base + ahead.committed)
-            ahead.committed = ahead.edge = used
-            block.size = filled
-            block.edge = base + used
-            _canaries.put_behind(view, base, block)
-            block.grows = False  # last: with it they are looked at
-        twin.end, twin.high, twin.keep = ahead.end, ahead.high, ahead.keep
-        return super().settle(twin)
+    # -- blocks that grow: see `_ahead`
 
     def holes(self) -> int:
         """As any chunk's."""
-        for ahead, taken in tuple(self.reservation.writers.items()):
-            taken.twin.end = ahead.end
+        for ahead in tuple(self.reservation.aheads):
+            if isinstance(ahead, DebugAhead) and ahead.twin is not None:
+                ahead.twin.end = ahead.end
         return super().holes()
 
     def gaps(self) -> list[tuple[int, int]]:
@@ -310,20 +243,18 @@ class DebugChunk(Chunk):
                 reservation.trim(start)
         except CommitError:
             return False
-        for ahead in self.aheads():
+        for ahead in self._aheads():
             reservation.forget(ahead)
         return True
 
-    def aheads(self) -> list[Ahead]:
-        """What was taken ahead in this chunk, and in scopes inside."""
-        writers = self.reservation.writers
-        twins = {taken.twin for taken in writers.values()}
-        aheads = [ahead for ahead in tuple(self.reservation.aheads) if ahead not in twins]
-        return [ahead for ahead in aheads if (writers[ahead].twin if ahead in writers else ahead).start >= self.start]
+    def _aheads(self) -> list[Ahead]:
+        """What was taken ahead for writers, in this chunk and in scopes inside."""
+        found = [ahead for ahead in tuple(self.reservation.aheads) if isinstance(ahead, DebugAhead)]
+        return [ahead for ahead in found if (ahead.twin or ahead).start >= self.start]
 
     def _let_go_ahead(self, stale: list[memoryview] | None) -> None:
         """As any chunk's."""
-        for ahead in self.aheads():
+        for ahead in self._aheads():
             rooms = ahead.let_go()
             if stale is not None:
                 stale.extend(rooms)
@@ -381,7 +312,7 @@ class DebugChunk(Chunk):
         if reservation.secret:
             super().erase(exporter)
             base = reservation.address
-            ends = {block: base + ahead.committed for ahead, (_, block) in tuple(reservation.writers.items())}
+            ends = {ahead.block: base + ahead.committed for ahead in self._aheads() if isinstance(ahead, DebugAhead)}
             for block in self.life.blocks:
                 if block.address >= reservation.ledger.zone and not block.freed:
                     reservation.pages.clear(block.first, ends.get(block, block.edge) - block.first)

@@ -14,7 +14,8 @@ from .._lifetime import COUNTED, Exporter
 from .._reservation import Reservation
 from .._reservation import reserve as _reserve
 from . import _faults
-from ._blocks import Block, Ledger
+from ._ahead import DebugAhead
+from ._blocks import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,18 +51,6 @@ class Mapped:
     most = MOST_MAPPED
 
 
-class Taken(NamedTuple):
-    """What was taken ahead in a debug region.
-
-    Attributes:
-        twin: what was taken of the shadow, where nobody writes.
-        block: what is told of it.
-    """
-
-    twin: Ahead
-    block: Block
-
-
 class DebugReservation(Reservation):
     """A range of which the first `size` bytes are a shadow, and the blocks lie behind.
 
@@ -71,16 +60,14 @@ class DebugReservation(Reservation):
         mapped: how many of its blocks have guards that take mappings.
         opened: the pages that were guards, and were opened so that a program could go on.
         wild: whether pages were ever opened so: some may be such that nobody had taken.
-        writers: of what was taken ahead and has pages of its own, by itself: what was taken of the shadow for it.
     """
 
-    __slots__ = ("frontier", "ledger", "mapped", "opened", "wild", "writers")
+    __slots__ = ("frontier", "ledger", "mapped", "opened", "wild")
 
     def __init__(self, whole: Reservation, size: int) -> None:
         pages = whole.pages
         super().__init__(whole.address, size, whole.secret, pages)
         self.extent = whole.size
-        self.writers: dict[Ahead, Taken] = {}
         # The first page behind the shadow stays as it is reserved: a guard.
         self.frontier = self.address + round_up(size, pages.page_size) + pages.page_size
         self.mapped = 0
@@ -119,11 +106,6 @@ class DebugReservation(Reservation):
             self._count_mappings(1)
         return True
 
-    def commit(self, needed: int) -> None:
-        """As any reservation's. That is the shadow: what blocks have behind it is usable from the start."""
-        if needed <= self.size:
-            super().commit(needed)
-
     def commit_range(self, start: int, least: int, target: int) -> int:
         """As any reservation's; what was opened there so that a program could go on counts for nothing."""
         if self.opened:
@@ -140,9 +122,8 @@ class DebugReservation(Reservation):
 
     def forget(self, ahead: Ahead) -> None:
         """Of what was taken ahead, and of what was taken of the shadow for it, nothing is left to know."""
-        taken = self.writers.pop(ahead, None)
-        if taken is not None:
-            super().forget(taken.twin)
+        if isinstance(ahead, DebugAhead) and ahead.twin is not None:
+            super().forget(ahead.twin)
         super().forget(ahead)
 
     def guards_fit(self) -> bool:

@@ -69,6 +69,7 @@ def test_what_realloc_left_is_guarded(region: Region, library: Any) -> None:
         library.poke(address, 0)
         assert found_after(before).kind == "use after end"
         address = new
+    assert not c.realloc(None, 0)
     assert not c.realloc(address, 0)
     before = len(debug.findings())
     library.poke(address, 0)
