@@ -131,7 +131,10 @@ class Region:
                     chunk.clear(view, max(start, zeroed), start + size)
                 chunk.prepare()
                 return chunk, view, start, mark
-            self._open_chunk().make_room(size, align, self.name)
+            if chunk.state == UNBACKED:
+                self._back(chunk)
+            else:
+                self._open_chunk().make_room(size, align, self.name)
 
     def _open_chunk(self) -> Chunk:
         """The chunk, or the error that says why nothing can be allocated."""

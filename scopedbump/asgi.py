@@ -98,20 +98,25 @@ class ScratchMiddleware:
             region = self.pool._region_on_demand(self._options)
 
         # All of this is in one function, and calls as little as can be: it is what an idle request costs.
-        answer = _Answer(send, region)
+        begun = False
+
+        def answer(message: Message) -> Awaitable[None]:
+            nonlocal begun
+            begun = True
+            return send(message if region._chunk.state == UNBACKED else _pinned(message))
+
         state = scope.get("state")
         if state is None:
             scope["state"] = {"scratch": region}
         else:
-            scope["state"] = own = _State(state)
+            scope["state"] = own = _State(state, scratch=region)
             own._outer = state
-            _set_own(own, "scratch", region)
         token = _current.set(region)
         try:
             await self.app(scope, receive, answer)
         except BaseException as error:
             region.__exit__(type(error), error, None)
-            if answer.begun or (status := refusal(self.pool, error, self.full_status)) is None:
+            if begun or (status := refusal(self.pool, error, self.full_status)) is None:
                 raise
             await _answer(scope, send, status)
         else:
@@ -141,23 +146,6 @@ class ScratchMiddleware:
         return None
 
 
-class _Answer:
-    """What an application sends through: it knows whether the answer has begun, and sees to views."""
-
-    __slots__ = ("_region", "_send", "begun")
-
-    def __init__(self, send: Send, region: Region) -> None:
-        self._send = send
-        self._region = region
-        self.begun = False
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        self.begun = True
-        if self._region._chunk.state != UNBACKED:
-            message = _pinned(message)
-        return self._send(message)
-
-
 def _pinned(message: Message) -> Message:
     """The message, with slices in the place of views: those are not revoked while the server still has them."""
     for part in ("body", "bytes"):
@@ -165,9 +153,6 @@ def _pinned(message: Message) -> Message:
         if type(data) is memoryview:
             return {**message, part: data[:]}
     return message
-
-
-_set_own: Callable[[dict[str, Any], str, Any], None] = dict[str, Any].__setitem__
 
 
 class _State(dict[str, Any]):
