@@ -61,7 +61,7 @@ WSGI_SERVERS = {
     "gunicorn-gevent": (["gunicorn", "gevent"], [*GUNICORN, "gevent"]),
     "gunicorn-eventlet": (["gunicorn", "eventlet"], [*GUNICORN, "eventlet"]),
     "granian": (["granian"], [*GRANIAN, "wsgi"]),
-    "uwsgi": (["uwsgi"], ["uwsgi", "--http11-socket", "127.0.0.1:PORT", "-L", "-w"]),
+    "uwsgi": (["uwsgi"], ["uwsgi", "--http-socket", "127.0.0.1:PORT", "-L", "-w"]),
     "bridge": (["uvicorn", "asgiref"], UVICORN),
     **{
         name: ([name], [])
