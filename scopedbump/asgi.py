@@ -98,13 +98,7 @@ class ScratchMiddleware:
             region = self.pool._region_on_demand(self._options)
 
         # All of this is in one function, and calls as little as can be: it is what an idle request costs.
-        begun = False
-
-        def answer(message: Message) -> Awaitable[None]:
-            nonlocal begun
-            begun = True
-            return send(message if region._chunk.state == UNBACKED else _pinned(message))
-
+        answer = _Answer(send, region)
         state = scope.get("state")
         if state is None:
             scope["state"] = {"scratch": region}
@@ -113,10 +107,10 @@ class ScratchMiddleware:
             own._outer = state
         token = _current.set(region)
         try:
-            await self.app(scope, receive, answer)
+            await self.app(scope, receive, answer.send)
         except BaseException as error:
             region.__exit__(type(error), error, None)
-            if begun or (status := refusal(self.pool, error, self.full_status)) is None:
+            if answer.begun or (status := refusal(self.pool, error, self.full_status)) is None:
                 raise
             await _answer(scope, send, status)
         else:
@@ -144,6 +138,21 @@ class ScratchMiddleware:
             raise
         inbox.close()
         return None
+
+
+class _Answer:
+    """What an application sends through: it knows whether the answer has begun, and sees to views."""
+
+    __slots__ = ("_region", "_send", "begun")
+
+    def __init__(self, send: Send, region: Region) -> None:
+        self._send = send
+        self._region = region
+        self.begun = False
+
+    def send(self, message: Message) -> Awaitable[None]:  # a method: calling an instance takes longer
+        self.begun = True
+        return self._send(message if self._region._chunk.state == UNBACKED else _pinned(message))
 
 
 def _pinned(message: Message) -> Message:

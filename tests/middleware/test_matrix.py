@@ -59,9 +59,12 @@ WSGI_SERVERS = {
     "gunicorn-sync": (["gunicorn"], [*GUNICORN, "sync"]),
     "gunicorn-gthread": (["gunicorn"], [*GUNICORN, "gthread", "--threads", "4"]),
     "gunicorn-gevent": (["gunicorn", "gevent"], [*GUNICORN, "gevent"]),
-    "gunicorn-eventlet": (["gunicorn", "eventlet"], [*GUNICORN, "eventlet"]),
+    "gunicorn-eventlet": (
+        ["gunicorn", "eventlet"],  # a gunicorn that has it knows no control socket
+        [word for word in (*GUNICORN, "eventlet") if word != "--no-control-socket"],
+    ),
     "granian": (["granian"], [*GRANIAN, "wsgi"]),
-    "uwsgi": (["uwsgi"], ["uwsgi", "--http11-socket", "127.0.0.1:PORT", "-L", "-w"]),
+    "uwsgi": (["uwsgi"], ["uwsgi", "--http-socket", "127.0.0.1:PORT", "-L", "-w"]),
     "bridge": (["uvicorn", "asgiref"], UVICORN),
     **{
         name: ([name], [])
@@ -112,6 +115,7 @@ def serving(server: str, interface: str, framework: str, wrapped: bool) -> Itera
         command = [sys.executable, "-W", "ignore", "matrix_service.py", server, str(port)]
     environment = {
         **os.environ,
+        "EVENTLET_NO_GREENDNS": "yes",  # which imports all of dnspython, and that trio, which it does not patch
         "FRAMEWORK": framework,
         "INTERFACE": "wsgi" if interface == "wsgi" else "asgi",
         "WRAPPED": str(int(wrapped)),
