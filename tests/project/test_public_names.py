@@ -204,6 +204,13 @@ def test_reprs_say_whose_memory_it_is() -> None:
     assert repr(scopedbump.heap.cffi(ffi)) == "<scopedbump.CffiAllocator: heap>"
 
 
+@pytest.mark.parametrize("name", sorted(name for name in PUBLIC if name.endswith(("Error", "Warning"))))
+def test_an_error_can_be_made_without_its_arguments(name: str) -> None:
+    """As tblib does, with which Dask sends exceptions from process to process: `cls.__new__(cls)`, and then state."""
+    kind = getattr(scopedbump, name)
+    assert type(kind.__new__(kind)) is kind
+
+
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_a_public_class_or_function_says_where_it_is_found(name: str) -> None:
     """Classes and functions name `scopedbump` as their module, so that reprs, tracebacks and pickles say it."""
