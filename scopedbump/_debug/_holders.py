@@ -190,7 +190,8 @@ def _frames() -> Iterator[FrameType]:
 
 def _is_package(container: object) -> bool:
     """Whether this is the package's own way to keep views, which revokes them."""
-    return type(container).__module__.startswith(_PACKAGE)
+    module: object = type(container).__module__  # of some types it is no str
+    return isinstance(module, str) and module.startswith(_PACKAGE)
 
 
 def _local(frame: FrameType, name: str) -> str:

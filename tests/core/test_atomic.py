@@ -287,6 +287,8 @@ def everything() -> None:
         assert malloc(10)
     with bump_region(1 << 20, debug=True) as a:
         a.alloc(10)
+    with bump_region(1 << 20, wipe=True) as a:
+        a.alloc(10)
     with suppress(ImportError):
         arrays_come_and_go()
 

@@ -12,6 +12,7 @@ from shutil import which
 import pytest
 
 from scopedbump import debug
+from scopedbump._debug import _findings
 
 SOURCE = r"""
 #include <pthread.h>
@@ -85,3 +86,9 @@ def going_on() -> Iterator[None]:
     except NotImplementedError as refusal:
         pytest.skip(str(refusal))
     debug.on_fault(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_found_yet() -> None:
+    """Only the last 10,000 findings are kept: a test that counts those that came begins without any."""
+    _findings.found.clear()
