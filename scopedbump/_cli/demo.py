@@ -93,7 +93,7 @@ def _main_job(file: FileIO, length: int, library: libz.LibZ) -> None:
         rows.append((state, text.size(region.size), text.size(region.committed), text.size(process.resident())))
 
     start = time.perf_counter()
-    with bump_region(_SIZE, name="demo") as region:
+    with bump_region(_SIZE, name="demo", debug=False) as region:
         note("region open", region)
         source = region.alloc(_CHUNK)
         address = region.address(source)
@@ -194,7 +194,7 @@ def _timed(size: int, work: _Work) -> dict[str, float]:
     """The best time of each way to get scratch memory for `work`, taken in turn."""
 
     def fresh() -> None:
-        with bump_region(_SIZE) as region:
+        with bump_region(_SIZE, debug=False) as region:
             work(region.alloc(size), region.alloc(size), region.alloc(libz.STREAM_SIZE))
 
     def reset() -> None:
@@ -209,7 +209,7 @@ def _timed(size: int, work: _Work) -> dict[str, float]:
 
     ways = {"a fresh region": fresh, "one region, reset": reset, "bytearrays": bytearrays}
     best = dict.fromkeys(ways, float("inf"))
-    with bump_region(_SIZE) as kept:
+    with bump_region(_SIZE, debug=False) as kept:
         end = time.perf_counter() + _SECONDS
         rounds = 0
         while rounds < 3 or time.perf_counter() < end:
