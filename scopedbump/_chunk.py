@@ -545,8 +545,12 @@ class Chunk:
     def lend(self, address: int) -> None:
         """Note that the block at this address is a C library's, which should free it."""
 
-    def end_block(self, address: int) -> None:
-        """The block at this address was given back."""
+    def end_block(self, address: int, moved_to: int = 0, repeated: bool = False) -> None:
+        """The block at this address was given back, or has moved. Repeated is what an exception interrupted."""
+
+    def moved_to(self, address: int) -> int:
+        """Where that block has moved to; 0 when it is where it was."""
+        return 0
 
     def tell_of_end(self, region: object, escape: Escape, told: bool) -> None:
         """Raise or warn what is to be said now that it has ended."""

@@ -227,9 +227,13 @@ class Blocks:
         """In a debug region: note that this block is a C library's, which should free it."""
         self._chunk.lend(address)
 
-    def end_block(self, address: int) -> None:
-        """In a debug region: this block was given back."""
-        self._chunk.end_block(address)
+    def end_block(self, address: int, moved_to: int = 0, repeated: bool = False) -> None:
+        """In a debug region: this block was given back, or has moved. Repeated is what an exception interrupted."""
+        self._chunk.end_block(address, moved_to, repeated)
+
+    def moved_to(self, address: int) -> int:
+        """In a debug region: where this block has moved to; 0 when it is where it was."""
+        return self._chunk.moved_to(address)
 
     def is_of(self, chunk: Chunk) -> bool:
         """Whether they come from this chunk."""

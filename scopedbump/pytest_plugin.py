@@ -74,7 +74,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @contextmanager
-def _debugging(item: pytest.Item, debug: bool, escapes: bool) -> Iterator[None]:
+def _debugging(item: pytest.Item, debug: bool, escapes: bool) -> Generator[None]:
     from . import _options
 
     former = _options.debug_by_default

@@ -194,10 +194,10 @@ class Slot:
         turn.blocks.lend(taken[0])
         return taken[0]
 
-    def _give_back(self, turn: Turn, address: int) -> int:
+    def _give_back(self, turn: Turn, address: int, repeated: bool) -> int:
         """C frees a block. One that lies elsewhere is of a region that has ended."""
         if turn.blocks.covers(address):
-            turn.blocks.end_block(address)
+            turn.blocks.end_block(address, repeated=repeated)
         return 0
 
     def _align(self, turn: Turn, arguments: tuple[int, ...]) -> int:
@@ -266,18 +266,18 @@ class Reallocating(Slot):
             return self._again(error, arguments)
 
     def _again(self, error: BaseException, arguments: tuple[int, ...]) -> int:
-        address = self._reallocate(arguments)
+        address = self._reallocate(arguments, repeated=True)
         raise_behind(error)
         return address
 
-    def _reallocate(self, arguments: tuple[int, ...]) -> int:
+    def _reallocate(self, arguments: tuple[int, ...], repeated: bool = False) -> int:
         turn = self._user()
         size = self._bytes(arguments)
         old = arguments[self._ptr_at or 0]
         if turn is None:
             return 0
         if not size:  # realloc to nothing frees
-            return self._give_back(turn, old)
+            return self._give_back(turn, old, repeated)
         align = self._align(turn, arguments)
         if not align:
             return 0
@@ -285,6 +285,8 @@ class Reallocating(Slot):
             return self._remember(turn, self._take(turn, size, align, False), size)
         if not turn.blocks.covers(old):
             return turn.refuse(ScopedBumpError(f"realloc of {old:#x}, which does not lie in this region"))
+        if repeated and (moved := turn.blocks.moved_to(old)):
+            return moved
         stop = self._end_of(turn, old, arguments)
         if stop and old + size <= stop and not turn.blocks.debug:
             return old
@@ -322,7 +324,7 @@ class Reallocating(Slot):
         known = min(stop or reach, reach, old + size)
         ffi.memmove(_at(new), _at(old), blocks.readable(old, known) - old)
         del view
-        blocks.end_block(old)
+        blocks.end_block(old, new)
         return self._remember(turn, new, size)
 
     def _remember(self, turn: Turn, address: int, size: int) -> int:
@@ -345,13 +347,15 @@ class Freeing(Slot):
             return self._again(error, arguments)
 
     def _again(self, error: BaseException, arguments: tuple[int, ...]) -> int:
-        self._free(arguments)
+        self._free(arguments, repeated=True)
         raise_behind(error)
         return 0
 
-    def _free(self, arguments: tuple[int, ...]) -> int:
+    def _free(self, arguments: tuple[int, ...], repeated: bool = False) -> int:
         turn = self.turn()
-        return 0 if turn is None or turn.loan is None else self._give_back(turn, arguments[self._ptr_at or 0])
+        if turn is None or turn.loan is None:
+            return 0
+        return self._give_back(turn, arguments[self._ptr_at or 0], repeated)
 
 
 def _at(address: int) -> CData:

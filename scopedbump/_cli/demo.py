@@ -50,7 +50,7 @@ def _requests(file: FileIO) -> None:
             request(a.alloc(_MIB, zero=False), a.alloc(_MIB + 16, zero=False), a.alloc(_MIB + 16, zero=False))
 
     rows: list[tuple[str, ...]] = [("scratch memory from", "time", "page faults")]
-    with RegionPool() as pool:
+    with RegionPool(debug=False) as pool:
         ways = {"bytearrays": bytearrays, "a region of a pool": region}
         rows += [(name, *_cost(way)) for name, way in ways.items()]
         for mib in (1, 2, 4, 8, 16, 30):  # after which glibc's malloc gives less back to the system
@@ -88,7 +88,7 @@ def _memory() -> None:
         rows.append((state, text.size(region.size), text.size(region.committed), text.size(process.resident())))
 
     data = b"x" * _MIB
-    with bump_region() as region:
+    with bump_region(debug=False) as region:
         note("a region is open")
         for _ in range(64):
             region.copy(data)
@@ -111,7 +111,7 @@ def _gone(released: Callable[[], bool]) -> bool:
 
 
 def _lifetimes() -> None:
-    with bump_region() as region:
+    with bump_region(debug=False) as region:
         view = region.copy(b"scratch")
         part = region.copy(b"kept by a slice")[8:]
     print("\nAfter the block, what still points into it:\n")

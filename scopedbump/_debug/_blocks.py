@@ -90,6 +90,7 @@ class Block:
         life: what it shares with the others of its chunk.
         made: where it was made.
         mark, stop: where the cursor was before it, and behind it.
+        moved_to: where a realloc has moved it to; 0 when none has.
         size: bytes that were asked for.
         traced: whether tracemalloc knows it.
     """
@@ -107,6 +108,7 @@ class Block:
         "life",
         "made",
         "mark",
+        "moved_to",
         "size",
         "stop",
         "traced",
@@ -123,6 +125,7 @@ class Block:
         self.stop = stop
         self.address, self.first, self.edge = pages
         self.freed_at: Place = None
+        self.moved_to = 0
         self.back = self.freed = self.grows = self.lent = self.traced = False
 
     def info(self) -> BlockInfo:

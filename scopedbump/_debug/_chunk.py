@@ -167,23 +167,30 @@ class DebugChunk(Chunk):
         if block is not None and block.address == address:
             block.lent = True
 
-    def end_block(self, address: int) -> None:
+    def end_block(self, address: int, moved_to: int = 0, repeated: bool = False) -> None:
         """Guard a block that was freed."""
         view = self.view  # pins
         reservation = self.reservation
         block = reservation.ledger.around(address)[0]
-        if block is None or block.address != address or block.life is not self.life or block.freed:
+        if block is None or block.address != address or block.life is not self.life or (block.freed and not repeated):
             stack = _places.stack_of(sys._getframe(1))
             note(_findings.of_free(address, block, stack), self.life)
             return
-        for finding in _canaries.changed([block]):
-            note(finding, self.life)
-        block.freed_at = _places.here()
-        block.freed = True
+        if not block.freed:
+            for finding in _canaries.changed([block]):
+                note(finding, self.life)
+            block.freed_at = _places.here()
+            block.moved_to = moved_to
+            block.freed = True
         _trace.untrack([block])
         if not (block.first | block.edge) & reservation.page_size - 1:  # else it shares its pages
             reservation.cover(block.first, block.edge)
         del view
+
+    def moved_to(self, address: int) -> int:
+        """Where that block has moved to; 0 when it is where it was."""
+        block = self.reservation.ledger.around(address)[0]
+        return block.moved_to if block is not None and block.address == address and block.freed else 0
 
     def take_apart(self, size: int, align: int, zero: bool) -> int:
         """A block for which the cursor does not move: its address; 0 when there is no room for one, or it is over."""

@@ -92,6 +92,11 @@ def holders_of(ranges: list[tuple[int, int]], ledger: Ledger, revoked: Iterable[
     return tuple(found.values())
 
 
+def _is(thing: object, *kinds: type[Any]) -> bool:
+    """`isinstance`, after which type checkers know no more than before."""
+    return isinstance(thing, kinds)
+
+
 def _type_of(thing: object) -> str:
     if isinstance(thing, _CDATA):
         return f"cffi object {ffi.typeof(thing).cname!r}"
@@ -100,14 +105,14 @@ def _type_of(thing: object) -> str:
 
 def _address(thing: Any) -> int:
     """Where what an object points to begins; 0 for what points nowhere, or does not pin."""
-    kind = type(thing)
     try:
-        if kind is memoryview:
+        if _is(thing, memoryview):
             return int(ffi.cast(ADDRESS, ffi.from_buffer(thing))) if thing.nbytes else 0
         if isinstance(thing, _CTYPE):
             return ctypes.addressof(thing)  # type: ignore[arg-type]  # it is one
         if isinstance(thing, _CDATA):
-            owns = "Own" in kind.__name__ or "GC" in kind.__name__
+            kind = type(thing).__name__
+            owns = "Own" in kind or "GC" in kind
             return int(ffi.cast(ADDRESS, thing)) if owns and ffi.typeof(thing).kind in ("pointer", "array") else 0
         numpy = sys.modules.get("numpy")
         if numpy is not None and isinstance(thing, numpy.ndarray):
@@ -143,7 +148,7 @@ def _named_in(container: object, points_in: Callable[[object], bool]) -> Iterato
             name = _name_in(container, thing)
             if name:
                 yield thing, name
-        elif isinstance(thing, (dict, tuple)) and not gc.is_tracked(thing):  # as it holds nothing that is
+        elif _is(thing, dict, tuple) and not gc.is_tracked(thing):  # as it holds nothing that is
             yield from _named_in(thing, points_in)
 
 
@@ -173,7 +178,7 @@ _OURS = 3  # references: the frame's, that of a local variable here, and that of
 
 def _suspended_frame(thing: object) -> FrameType | None:
     for kind, name in ((GeneratorType, "gi_frame"), (CoroutineType, "cr_frame"), (AsyncGeneratorType, "ag_frame")):
-        if isinstance(thing, kind):
+        if _is(thing, kind):
             frame: FrameType | None = getattr(thing, name)
             return None if frame is None or is_ours(frame.f_code) else frame  # a look at our own would keep it all
     return None
@@ -190,7 +195,7 @@ def _frames() -> Iterator[FrameType]:
 
 def _is_package(container: object) -> bool:
     """Whether this is the package's own way to keep views, which revokes them."""
-    module: object = type(container).__module__  # of some types of C a descriptor
+    module: object = type(container).__module__  # of some types it is no str
     return isinstance(module, str) and module.startswith(_PACKAGE)
 
 
@@ -202,20 +207,20 @@ def _local(frame: FrameType, name: str) -> str:
 
 def _name_in(container: Any, thing: object) -> str:
     """By what name a container holds something; "" where that is told elsewhere, or is no hold."""
-    if isinstance(container, dict):
+    if _is(container, dict):
         return _name_in_dict(container, thing)
     if isinstance(container, (GeneratorType, CoroutineType, AsyncGeneratorType)):
         return _name_in_suspended(container, thing)
     if isinstance(container, CellType):
         return _name_in_closure(container)
-    if isinstance(container, (list, tuple)):
+    if _is(container, list, tuple):
         at = next((at for at, item in enumerate(container) if item is thing), -1)
         return "" if _is_chunks(container) else f"item {at} of {_called(container)}"
-    if isinstance(container, (set, frozenset)):
+    if _is(container, set, frozenset):
         return f"member of {_called(container)}"
     if isinstance(container, _CTYPE) or type(container).__name__ in ("managedbuffer", "memoryview"):
         return ""  # part of it, which is told by itself
-    for name in (*getattr(container, "__dict__", ()), *_slots_of(type(container))):
+    for name in (*getattr(container, "__dict__", ()), *_slots_of(container)):
         if getattr(container, name, None) is thing:
             return f"attribute {name!r} of {_class_of(container)}"
     return f"somewhere in a {_class_of(container)}"
@@ -240,13 +245,13 @@ def _called(container: Any) -> str:
     for owner in gc.get_referrers(container):
         if isinstance(owner, ModuleType):
             continue
-        if isinstance(owner, dict):
+        if _is(owner, dict):
             key = next((key for key, value in owner.items() if value is container), None)
             for module in tuple(sys.modules.values()):
                 if isinstance(module, ModuleType) and module.__dict__ is owner:
                     return f"the {kind} {key!r} of {module.__name__}"
-        elif not isinstance(owner, (list, tuple, FrameType)) and not _is_package(owner):
-            for name in (*getattr(owner, "__dict__", ()), *_slots_of(type(owner))):
+        elif not _is(owner, list, tuple, FrameType) and not _is_package(owner):
+            for name in (*getattr(owner, "__dict__", ()), *_slots_of(owner)):
                 if getattr(owner, name, None) is container:
                     return f"the {kind} {name!r} of {_class_of(owner)}"
     return f"a {kind}"
@@ -277,8 +282,9 @@ def _is_chunks(container: object) -> bool:
     return isinstance(container, list) and any(_is_package(owner) for owner in gc.get_referrers(container))
 
 
-def _slots_of(kind: type) -> list[str]:
-    return [name for base in kind.__mro__ for name in _as_names(base.__dict__.get("__slots__", ()))]
+def _slots_of(thing: Any) -> list[str]:
+    bases: tuple[type[Any], ...] = type(thing).__mro__
+    return [name for base in bases for name in _as_names(base.__dict__.get("__slots__", ()))]
 
 
 def _as_names(slots: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -248,7 +248,8 @@ class Custody:
         self._mapping: CData | None = mapping
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        mapping, self._mapping = self._mapping, None
+        mapping = getattr(self, "_mapping", None)  # None when it was interrupted as it was made
+        self._mapping = None
         if mapping is not None and not is_finalizing():
             quarantine(self._reservation, mapping)
 

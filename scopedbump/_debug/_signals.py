@@ -77,9 +77,9 @@ class Signals:
     """
 
     def __init__(self, fault: Callable[[int, int], bool]) -> None:
-        machine = os.uname().machine
-        if sys.platform != "linux" or machine not in _machine.CODE:
-            raise NotImplementedError(f"there is no fault handler for {sys.platform} on {machine}")
+        system, _, _, _, machine = os.uname()
+        if system != "Linux" or machine not in _machine.CODE:
+            raise NotImplementedError(f"there is no fault handler for {system} on {machine}")
         self._code = _machine.CODE[machine]
         self.wrote = _WRITES[machine]
         self.table = _machine.Table(_TABLE_BYTES)

@@ -138,6 +138,21 @@ def test_many_scopes_in_one_region_stay_within_their_bounds() -> None:
         assert a.peak == 5000
 
 
+def test_nothing_of_it_is_imported_before_it_is_asked_for() -> None:
+    """An ordinary region, with all that it does, imports none of it."""
+    code = """if True:
+        import sys, scopedbump
+        with scopedbump.bump_region(debug=False) as a, scopedbump.RegionPool(debug=False) as pool, pool.region() as b:
+            a.alloc(1), a.ctypes, b.writer().write(b"abc"), a.report(), a._repr_html_()
+            a.reset()
+        assert not [name for name in sys.modules if "debug" in name and name.startswith("scopedbump")]
+        scopedbump.bump_region(debug=True).close()
+        assert "scopedbump._debug._chunk" in sys.modules
+    """
+    environment = {**os.environ, "SCOPEDBUMP_DEBUG": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
 @pytest.mark.parametrize(("variable", "argument", "is_debug"), [
     ("1", None, True), ("0", None, False), ("", None, False), ("1", False, False), ("", True, True),
 ])  # fmt: skip

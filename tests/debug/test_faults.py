@@ -19,6 +19,8 @@ from scopedbump import OverrunError, Region, bump_region, debug
 
 here = Path(__file__).name
 
+dies_by_signals = pytest.mark.skipif(sys.platform == "win32", reason="there ctypes makes an OSError of a fault")
+
 
 def last_after(region: Region, before: int, address: int) -> debug.Finding:
     """The one finding since then, of the block at that address."""
@@ -159,6 +161,7 @@ OVERRUN = """
 """
 
 
+@dies_by_signals
 @pytest.mark.parametrize(("before", "after"), [("faulthandler.enable()", ""), ("", "faulthandler.enable(); a.scope()")])
 def test_by_default_the_process_says_what_it_was_and_dies_as_it_would_have(before: str, after: str) -> None:
     """Outside of tests a fault is printed, and goes to faulthandler, whether that was enabled before or after."""
@@ -171,6 +174,7 @@ def test_by_default_the_process_says_what_it_was_and_dies_as_it_would_have(befor
     assert 'File "<string>", line 7 in <module>' in dump
 
 
+@dies_by_signals
 def test_without_faulthandler_the_process_dies_by_the_signal() -> None:
     """The default of the signal is what comes after the message."""
     done = run(OVERRUN.format(before="", after=""))
@@ -190,6 +194,7 @@ CRASHES = {
 }
 
 
+@dies_by_signals
 @pytest.mark.parametrize("crash", CRASHES)
 @pytest.mark.parametrize("dump", ["", "before", "after"])
 def test_a_crash_elsewhere_is_what_it_would_be_without_us(crash: str, dump: str) -> None:
@@ -219,6 +224,7 @@ def _without_addresses(dump: str) -> str:
     return re.sub("0x[0-9a-f]+", "0x", "\n\n".join(mine))
 
 
+@dies_by_signals
 def test_handlers_of_the_program_come_first_again_after_ours() -> None:
     """A handler that C put over ours later gets what is not ours."""
     done = run(
@@ -264,6 +270,7 @@ def test_without_executable_memory_guards_and_faulthandler_are_what_there_is() -
     assert "Fatal Python error: Segmentation fault" in done.stderr
 
 
+@dies_by_signals
 def test_a_child_process_explains_its_own_faults() -> None:
     """After a fork both processes go on as they were."""
     done = run(

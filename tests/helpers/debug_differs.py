@@ -12,12 +12,13 @@ GUARDED = "it reads, by a raw address, what has ended: that is guarded"
 OVERRUN = "it reads past the end of a block, and is told so"
 CFFI = "cffi itself reads and writes past the end of a packed struct whose last field is a bit field"
 FREES = "the free of hooks, and a realloc, are callbacks that free, and a block that is freed is used or freed again"
-UNLIKE = "it looks at the inside of an ordinary region"
+UNLIKE = "it works on the inside of an ordinary region"
 COLD = "every lease of a pool is a fresh reservation: nothing is warm, and nothing is idle"
 CALLS = "it refuses certain calls of the system, and a debug region makes others"
 MANY = "it makes a million blocks, each of which takes a page"
 QUARANTINED = "a region that is over keeps its addresses, until 64 others came after it"
-SLOW = "it counts what the fast path does, and a debug region has none"
+LIMITS = "it knows how much fits a limit of the system, and a debug region takes more"
+SLOW = "it is about the speed of ordinary regions, or takes minutes in debug regions"
 
 DIFFERS = {
     "tests/adapters/cffi/test_agree.py::test_new_agrees_with_cffi": CFFI,
@@ -29,6 +30,8 @@ DIFFERS = {
     "tests/adapters/hooks/test_hooks.py::test_functions_have_the_types_of_their_user": APART,
     "tests/adapters/hooks/test_hooks.py::test_the_last_block_grows_in_place": APART,
     "tests/adapters/hooks/test_hooks.py::test_where_callbacks_are_refused_nothing_is_called": FREES,
+    "tests/adapters/numpy/test_free_blocks.py::": UNLIKE,
+    "tests/bench/": SLOW,
     "tests/core/test_alloc.py::test_alloc_moves_the_cursor": APART,
     "tests/core/test_alloc.py::test_zero_false_skips_clearing": FILLED,
     "tests/core/test_alloc.py::test_address_and_contains": APART,
@@ -71,4 +74,20 @@ DIFFERS = {
     "tests/core/test_wipe.py::test_wiping_happens_before_the_memory_is_unmapped": QUARANTINED,
     "tests/core/test_writer.py::test_a_secret_in_a_writer_is_wiped": GUARDED,
     "tests/core/test_writer.py::test_the_pool_hits_after_writers": COLD,
+    "tests/everywhere/test_any_moment.py::test_every_operation_at_every_moment_of_every_other": SLOW,
+    "tests/everywhere/test_executors.py::test_a_forked_child_has_the_pool_that_it_is_sent": COLD,
+    "tests/everywhere/test_executors.py::test_from_a_notebook": COLD,
+    "tests/everywhere/test_faults.py::test_no_more_address_space": LIMITS,
+    "tests/everywhere/test_faults.py::test_no_more_data": LIMITS,
+    "tests/everywhere/test_interrupts.py::test_the_end_of_an_escape_runs_nothing": QUARANTINED,
+    "tests/everywhere/test_model.py::test_programs_against_the_model": APART,
+    "tests/middleware/test_asgi.py::test_a_handler_that_raises": COLD,
+    "tests/middleware/test_asgi.py::test_a_request_has_a_region": COLD,
+    "tests/middleware/test_frameworks.py::test_django": COLD,
+    "tests/middleware/test_wsgi.py::test_a_body_made_while_it_is_sent": COLD,
+    "tests/middleware/test_wsgi.py::test_a_file_wrapper_that_is_a_function": COLD,
+    "tests/middleware/test_wsgi.py::test_a_file_wrapper_that_won_t_take_another_close": COLD,
+    "tests/middleware/test_wsgi.py::test_a_request_has_a_region": COLD,
+    "tests/middleware/test_wsgi.py::test_a_server_that_forgets_to_close": COLD,
+    "tests/middleware/test_wsgi.py::test_an_iteration_that_stops_early": COLD,
 }
