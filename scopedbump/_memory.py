@@ -10,7 +10,7 @@ from ._atomic import fast_path
 from ._chunk import OPEN, UNBACKED
 from ._errors import RegionClosedError, ScopedBumpError
 from ._holding import holding_pointer
-from ._layout import PAGE
+from ._layout import PAGE, WINDOW
 from ._slab import batches
 
 TYPE_CHECKING = False
@@ -241,7 +241,8 @@ class Blocks:
         view, start, mark, zeroed = taken
         if zero and zeroed < start + size:
             chunk.clear(view, max(start, zeroed), start + size)
-        chunk.prepare()
+        if size <= WINDOW:
+            chunk.prepare()
         address = chunk.reservation.address
         return address + start, address + mark
 

@@ -26,7 +26,7 @@ from ._checks import checked_align, checked_escape, checked_int
 from ._chunk import ENDED, OPEN, RESETTING, SUSPENDED, UNBACKED, Chunk
 from ._content import ITEM_SIZES, alloc_array, cast, copy_buffer
 from ._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError
-from ._layout import ALIGN, PAGE, round_up
+from ._layout import ALIGN, PAGE, WINDOW, round_up
 from ._lifetime import ADDRESS, ffi, still_there
 from ._restart import restart
 from ._slab_of_blocks import block_slab
@@ -129,7 +129,8 @@ class Region:
                 view, start, mark, zeroed = taken
                 if zero and zeroed < start + size:
                     chunk.clear(view, max(start, zeroed), start + size)
-                chunk.prepare()
+                if size <= WINDOW:  # behind a large block most often comes another one, or nothing
+                    chunk.prepare()
                 return chunk, view, start, mark
             self._open_chunk().make_room(size, align, self.name)
 
