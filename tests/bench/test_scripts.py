@@ -23,6 +23,7 @@ _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffe
         ("resident_memory.py", ["1 TiB reserved", "1,000,000 blocks"]),
         ("page_faults.py", ["fresh region", "bytearrays", "1.0 MiB"]),
         ("libraries.py", ["allocations", "zlib", "Lua"]),
+        ("large_tables.py", ["young", "with the variables", "NumPy"]),
         ("frames.py 270p", ["270p", "young", "old", "ratio"]),
         ("import_time.py", ["_cffi_backend", "scopedbump"]),
         ("executors.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
