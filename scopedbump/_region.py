@@ -27,7 +27,7 @@ from ._chunk import ENDED, OPEN, RESETTING, SUSPENDED, UNBACKED, Chunk
 from ._content import ITEM_SIZES, alloc_array, cast, copy_buffer
 from ._errors import RegionBusyError, RegionClosedError
 from ._escape import tell_of_escape
-from ._layout import ALIGN, PAGE, round_up
+from ._layout import ALIGN, PAGE, WINDOW, round_up
 from ._lifetime import still_there
 from ._restart import restart
 from ._slab_of_blocks import block_slab
@@ -132,7 +132,8 @@ class Region:
                     chunk.clear(view, max(start, zeroed), start + size)
                 elif zeroed < 0:
                     chunk.spoil(view, start, start + size)
-                chunk.prepare()
+                if size <= WINDOW:  # behind a large block most often comes another one, or nothing
+                    chunk.prepare()
                 return chunk, view, start, mark
             if chunk.state == UNBACKED:
                 self._back(chunk)

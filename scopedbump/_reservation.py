@@ -27,6 +27,7 @@ class Reservation:
         address: where it starts.
         size: bytes that were asked for; the range itself is rounded up to the system's granularity.
         aheads: what was taken ahead, for blocks that grow: gaps in what is committed.
+        backed: bytes from the start that have memory behind them, but for short stretches: they are cleared unasked.
         committed: bytes from the start that are usable, but for those gaps.
         dirty: bytes from the start that may have been written to; those above are zero.
         extent: bytes of the range in which blocks lie: `size`, and in debug regions more.
@@ -36,7 +37,19 @@ class Reservation:
         secret: whether core dumps leave it out.
     """
 
-    __slots__ = ("address", "aheads", "committed", "dirty", "extent", "lock", "lowered", "pages", "secret", "size")
+    __slots__ = (
+        "address",
+        "aheads",
+        "backed",
+        "committed",
+        "dirty",
+        "extent",
+        "lock",
+        "lowered",
+        "pages",
+        "secret",
+        "size",
+    )
 
     def __init__(self, address: int, size: int, secret: bool, pages: Pages) -> None:
         self.pages: Pages = pages
@@ -47,6 +60,7 @@ class Reservation:
         self.extent: int = size
         self.committed: int = 0
         self.dirty: int = 0
+        self.backed: int = 0
         self.lowered: int = 0
         self.aheads: list[Ahead] = []
 
@@ -86,9 +100,12 @@ class Reservation:
             pages.commit(self.address + start, target - start)
         if not self.secret:
             pages.admit_to_dumps(self.address + start, target - start)
-        if pages.huge_size and target > SMALL_PAGES:
-            first = max(start, SMALL_PAGES)
-            pages.advise_huge(self.address + first, target - first)
+        huge = pages.huge_size
+        if huge and target > SMALL_PAGES:
+            # One block that does not fit into what has small pages is large from its beginning.
+            first = round_up(start, huge) if least > SMALL_PAGES else max(start, SMALL_PAGES)
+            if first < target:
+                pages.advise_huge(self.address + first, target - first)
         return target
 
     @critical
@@ -108,11 +125,13 @@ class Reservation:
     def clear(self, start: int, stop: int) -> None:
         """Zero committed memory that is the caller's alone. Large stretches are not touched where nobody wrote."""
         pages = self.pages
-        if stop - start < LARGE_CLEAR:
-            pages.clear(self.address + start, stop - start)
-            return
-        for first, last in self.touched(start, stop):
+        known = stop <= self.backed or stop - start < LARGE_CLEAR
+        found = [(start, stop)] if known else self.touched(start, stop)
+        for first, last in found:
             pages.clear(self.address + first, last - first)
+        # To ask costs a tenth of clearing, so it is not asked twice. What is short is cleared without asking anyway.
+        if self.backed < stop and start < self.backed + LARGE_CLEAR and found == [(start, stop)]:
+            self.backed = stop
 
     def touched(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Where something may have been written between two positions."""
@@ -125,6 +144,7 @@ class Reservation:
         start = round_up(start, pages.page_size)
         stop = min(stop & -pages.page_size, self.committed)
         if start < stop:
+            self.backed = min(self.backed, start)
             pages.discard(self.address + start, stop - start)
 
     def trim(self, keep: int) -> None:
@@ -141,6 +161,7 @@ class Reservation:
             self.lowered += 1
             self.committed = min(self.committed, keep)
             self.dirty = min(self.dirty, keep)
+            self.backed = min(self.backed, keep)
 
     def forget(self, ahead: Ahead) -> None:
         """Of what was taken ahead, nothing is left to know."""

@@ -36,10 +36,11 @@ S = TypeVar("S", bound=np.generic)
 OrderLike: TypeAlias = Literal["K", "A", "C", "F"] | None
 ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
 
-MIN_BYTES = 1 << 20
-"""The default of `handler(min_bytes=)`: from here on it is never slower than NumPy's own by more than a tenth, whatever
-the work. A lone temporary of 512 KiB, which malloc gets back as warm as it was, costs a fifth more; a long expression
-gains from 256 KiB on."""
+MIN_BYTES = 1 << 17
+"""The default of `handler(min_bytes=)`. To hand a block on costs as much as to serve it (2 to 4 us: a fifth to a third
+of the time of an operation on 256 KiB in an old process, a twentieth on 1 MiB), so what a region can save decides: from
+here on malloc maps each block anew in a young process, which costs more than that. What is smaller is left to NumPy,
+for small results are what most often outlives a region, and would keep it."""
 
 _ALIGN = 64  # a cache line, and what the widest vector instructions like
 

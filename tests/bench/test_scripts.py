@@ -27,6 +27,8 @@ needs_uvicorn = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, 
         ("libraries.py", ["allocations", "zlib", "Lua"]),
         ("batch_job.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
         pytest.param("uploads.py", ["8 MiB", "writer", "bytearray", "list"], marks=needs_uvicorn),
+        ("large_tables.py", ["young", "with the variables", "NumPy"]),
+        ("frames.py 270p", ["270p", "young", "old", "ratio"]),
         (f"ratios.py {_CHEAP_ROWS}", ["alloc(64)", "ffi.new", "bytearrays, young", "bytearrays, old", "at most"]),
     ],
 )
