@@ -1,4 +1,4 @@
-"""The short examples run as they stand: one for each framework, asyncio_protocol.py, and executors.py."""
+"""The short examples run as they stand: one for each framework, asyncio_protocol.py, and scoped_function.py."""
 
 from __future__ import annotations
 
@@ -58,4 +58,4 @@ def test_a_scoped_function_runs_in(executor: str, needs: str) -> None:
     """Each executor gives the results of the function, in a program of its own."""
     if importlib.util.find_spec(needs) is None:
         pytest.skip(f"needs {needs}")
-    run(str(EXAMPLES / "executors.py"), executor)
+    run(str(EXAMPLES / "scoped_function.py"), executor)
