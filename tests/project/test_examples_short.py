@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import scopedbump
 from helpers import ROOT
-from helpers.support import missing_imports
+from helpers.support import ENVIRONMENT, missing_imports
 
 EXAMPLES = ROOT / "examples"
 ALONE = [*(EXAMPLES / "frameworks").glob("*.py"), EXAMPLES / "asyncio_protocol.py"]
@@ -22,14 +20,13 @@ pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are 
 
 def run(*command: str) -> None:
     """Run an example, whose children find the package that is tested."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", *command],
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
-        env=environment,
+        env=ENVIRONMENT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
