@@ -31,7 +31,7 @@ class Echo(asyncio.BufferedProtocol):
             self.transport.write(self.room[:])  # [:] makes it an escape
             self.transport.close()
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.region.close()
         del self.room  # else this object keeps the reservation out of the pool
 

@@ -18,13 +18,16 @@ class PoolStats(NamedTuple):
     Attributes:
         leases: reservations handed out: one for each region, and one for each `reset` that an escape forced to move.
         hits: leases that were served by an idle reservation.
-        misses: leases that had to ask the operating system.
+        misses: leases that had to ask the operating system. Grows all the time: a `max_idle` of yours is below the
+            regions that are out together, or reservations do not come back.
         idle: reservations that wait for the next lease.
-        out: regions that are open.
+        out: regions that are open: the requests under way. More than the server has: somebody does not close them.
         escaped: leases whose region is over and whose memory is not back: something still points in, or a revoked
-            view is still referred to.
+            view is still referred to. Grows: something keeps views or arrays, and `escape="warn"` names the region.
+            A few that come and go are slow clients and tracebacks.
         committed: bytes that the operating system has made usable, idle, out and escaped together.
-        peak: the most bytes that one lease used, among those whose region is over.
+        peak: the most bytes that one lease used, among those whose region is over. With a `retain` above it no page is
+            ever given back and faulted in again.
         refused: how often `max_out` regions were open already when another one was asked for.
         waited: requests that waited until a region was free (`when_full="wait"` of the ASGI middleware).
         overflowed: requests that were answered with the `full_status` of their middleware.

@@ -48,6 +48,13 @@ class Region:
     Made by `bump_region()`, `Region.scope()` and `RegionPool.region()`. A context manager: the end of the block
     closes it.
 
+        to allocate   alloc, copy, array, slab, writer (free does nothing)
+        for C         ctypes, cffi(ffi); for NumPy: numpy
+        to use again  scope, reset
+        to end        close, or the end of the block
+        to ask        name, size, used, available, committed, peak, closed, released, address(view), `view in region`
+        as_current    makes it what current_region() returns
+
     Thread safety: any thread may allocate at any moment. Scopes, `reset` and `close` belong to one thread;
     called while others allocate they are safe, and what others then get is an error or a valid block.
     """
@@ -60,6 +67,7 @@ class Region:
     _parent: Region | None
 
     def __init__(self, *arguments: object, **options: object) -> None:
+        """Not to be called: a region is made by bump_region(), RegionPool.region() or Region.scope()."""
         raise TypeError("a Region is made by bump_region(), RegionPool.region() or Region.scope()")
 
     # -- allocating

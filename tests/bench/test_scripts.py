@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shlex
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import scopedbump
+from helpers.support import ENVIRONMENT
 
 _HERE = Path(__file__).parent
 _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffers of 1 MiB' 'scopedbump;'"
@@ -36,9 +35,7 @@ def test_script_prints_its_table(script: str, words: list[str]) -> None:
     """Each script ends with status 0 and prints its lines."""
     name, *arguments = shlex.split(script)
     command = [sys.executable, str(_HERE / name), "--quick", *arguments]
-    # The package that is tested here need not be installed.
-    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     for word in words:
         assert word in done.stdout
@@ -47,11 +44,10 @@ def test_script_prints_its_table(script: str, words: list[str]) -> None:
 def test_pyperf_measures_the_rows(tmp_path: Path) -> None:
     """Both sides of a row under pyperf, in its worker processes, and what it says of the two."""
     pytest.importorskip("pyperf", reason="the dependency group bench has it")
-    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
 
     def python(*arguments: str) -> str:
         command = [sys.executable, *arguments]
-        return subprocess.check_output(command, text=True, timeout=110, env=environment, cwd=tmp_path)
+        return subprocess.check_output(command, text=True, timeout=110, env=ENVIRONMENT, cwd=tmp_path)
 
     for side in ("ours", "theirs"):
         options = ("--debug-single-value", "--quiet", "--only", "alloc(0) / alloc(64)", "-o", f"{side}.json")

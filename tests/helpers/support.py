@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import importlib.util
+import os
 import subprocess
 import sys
 import textwrap
@@ -15,10 +16,13 @@ from typing import Any
 
 import pytest
 
+import scopedbump
 from scopedbump import CommitError, Region, ReserveError
 from scopedbump._pages import system_pages
 
 MAPS = Path("/proc/self/maps")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
+"""For children in another folder: they find the package that is tested here, which need not be installed."""
 
 needs_maps = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc/self/maps to read")
 counts_references = pytest.mark.skipif(

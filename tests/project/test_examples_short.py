@@ -1,18 +1,16 @@
-"""The short examples run as they stand: one for each framework, asyncio_protocol.py, and executors.py."""
+"""The short examples run as they stand: one for each framework, asyncio_protocol.py, and scoped_function.py."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import scopedbump
 from helpers import ROOT
-from helpers.support import missing_imports
+from helpers.support import ENVIRONMENT, missing_imports
 
 EXAMPLES = ROOT / "examples"
 ALONE = [*(EXAMPLES / "frameworks").glob("*.py"), EXAMPLES / "asyncio_protocol.py"]
@@ -22,14 +20,13 @@ pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are 
 
 def run(*command: str) -> None:
     """Run an example, whose children find the package that is tested."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", *command],
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
-        env=environment,
+        env=ENVIRONMENT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -58,4 +55,4 @@ def test_a_scoped_function_runs_in(executor: str, needs: str) -> None:
     """Each executor gives the results of the function, in a program of its own."""
     if importlib.util.find_spec(needs) is None:
         pytest.skip(f"needs {needs}")
-    run(str(EXAMPLES / "executors.py"), executor)
+    run(str(EXAMPLES / "scoped_function.py"), executor)

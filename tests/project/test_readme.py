@@ -106,9 +106,8 @@ def test_every_other_command_exists(command: str) -> None:
         for option in arguments[1:]:
             assert not option.startswith("-") or option in done.stdout
     elif words[1:4] == ["-m", "pip", "install"]:
-        extras = metadata("scopedbump").get_all("Provides-Extra") or []
         for named in re.findall(r"\[(.*?)\]", command):
-            assert set(named.split(",")) <= set(extras)
+            assert set(named.split(",")) <= set(metadata("scopedbump").get_all("Provides-Extra") or [])
         for group in re.findall("--group (.*)", command):
             assert group in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     elif words[1:3] == ["-m", "pytest"]:

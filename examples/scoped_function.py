@@ -1,4 +1,4 @@
-"""A function with a region for each call, wherever functions run: `python examples/executors.py [EXECUTOR...]`.
+"""A function with a region for each call, wherever functions run: `python examples/scoped_function.py [EXECUTOR...]`.
 
 What holds in all of them: a pool pickles by its arguments, and is each process's own pool there, warm from the second
 task on. Functions of `__main__` and of a notebook travel too, where the executor uses cloudpickle (joblib's loky, Dask,
