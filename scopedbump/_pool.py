@@ -239,15 +239,6 @@ def _leased(free_list: FreeList, place: Place | None, options: Options) -> Regio
     return region
 
 
-def checked_pool(value: RegionPool | None) -> RegionPool:
-    """The pool that a middleware was given, or one of its own."""
-    if value is None:
-        return RegionPool(name="request")
-    if not isinstance(value, RegionPool):
-        raise TypeError(f"pool must be a RegionPool or None, not {value!r}")
-    return value
-
-
 RegionPool.__module__ = "scopedbump"
 
 _pools: set[ref[RegionPool]] = set()

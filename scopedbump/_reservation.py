@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from . import _pages
 from ._atomic import critical, new_lock
-from ._errors import CommitError, ReserveError
+from ._errors import CommitError
 from ._layout import LARGE_CLEAR, SMALL_PAGES, commit_target, round_up
-from ._mapping import map_range, offer_again
+from ._mapping import map_range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,15 +177,6 @@ def reserve(size: int, secret: bool = False) -> tuple[Reservation, CData]:
     Raises:
         ReserveError: the operating system refused.
     """
-    offer_again()
     pages = _pages.system_pages
-    length = round_up(size, pages.granularity)
-    huge = pages.huge_size
-    if huge and size > SMALL_PAGES:  # address space enough to begin where a huge page may
-        try:
-            address, mapping = map_range(length + huge, pages)
-            return Reservation(round_up(address, huge), size, secret, pages), mapping
-        except ReserveError:
-            pass  # a limit may leave just what is needed
-    address, mapping = map_range(length, pages)
+    address, mapping = map_range(size, pages)
     return Reservation(address, size, secret, pages), mapping

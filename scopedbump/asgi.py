@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Self, TypeAlias, final
 
-from ._checks import checked_escape
+from ._checks import checked_escape, checked_pool
 from ._chunk import UNBACKED
 from ._current import _current
 from ._errors import Escape
-from ._pool import RegionPool, checked_pool
+from ._pool import RegionPool
 from ._refusal import RETRY_AFTER, WhenFull, checked_status, checked_when_full, refusal
 from ._region import Region
 from ._waiting import Inbox, place_in_turn

@@ -24,10 +24,10 @@ from types import TracebackType
 from typing import Any, Literal, final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ._checks import checked_escape
+from ._checks import checked_escape, checked_pool
 from ._current import Current, _current
 from ._errors import Escape
-from ._pool import RegionPool, checked_pool
+from ._pool import RegionPool
 from ._refusal import RETRY_AFTER, checked_status, checked_when_full, refusal
 from ._region import Region
 
