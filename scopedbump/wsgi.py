@@ -21,7 +21,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, cast, final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ._checks import checked_escape, checked_pool
@@ -151,12 +151,13 @@ class _Response:
 
     def ending_with(self, body: Iterable[bytes], file_wrapper: object) -> Iterable[bytes]:
         """The body, or another that behaves as it, whose end is that of the region."""
-        if type(body) is list or type(body) is tuple:
-            is_list = type(body) is list
-            if _is_complete(body):
+        kind: object = type(body)
+        if kind is list or kind is tuple:
+            items = cast("list[bytes] | tuple[bytes, ...]", body)
+            if _is_complete(items):
                 self.region.close()
-                return _List(body) if is_list else _Tuple(body)
-            blocks = _OpenList(body) if is_list else _OpenTuple(body)
+                return _List(items) if kind is list else _Tuple(items)
+            blocks = _OpenList(items) if kind is list else _OpenTuple(items)
             blocks.close = _Closer(self, None)
             return blocks
         is_file = isinstance(body, file_wrapper) if isinstance(file_wrapper, type) else hasattr(body, "read")

@@ -42,7 +42,7 @@ class DebugChunk(Chunk):
 
     __slots__ = ("begun", "guarded", "life", "run", "spans")
 
-    reservation: DebugReservation
+    reservation: DebugReservation  # pyright: ignore[reportIncompatibleVariableOverride]  # never another kind
     max_batch = 1
     debug = True
 
