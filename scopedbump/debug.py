@@ -3,7 +3,19 @@
 `bump_region(debug=True)`, `RegionPool(debug=True)` and SCOPEDBUMP_DEBUG=1 make them: regions whose blocks have guards
 behind them. C that writes or reads past the end of a block gets a fault there, at the instruction, and the fault says
 which block it was, which line of Python made it, and which one called the C. It is for tests and for finding bugs: a
-block takes some microseconds, and a page of memory.
+block takes some microseconds, and a page of memory or two.
+
+Each block ends at the end of a page, as near as its alignment lets it; the next page is a guard. What is left of its
+pages holds canaries, looked at by `check(region)`, when C frees the block, and at the end. `zero=False` memory holds
+0xA5. No address is used twice: an ended scope, a reset, a closed region (the last 64), a lease that is over, what C
+frees by hooks, what NumPy frees under its handler and what a writer did not fill are guarded; what something still
+points into is not. `bump_region(debug=False)` overrules SCOPEDBUMP_DEBUG.
+
+What it can't see: a read that stays in the slack of the alignment behind a block (`a.numpy` aligns to 64), or before a
+block in its own page. A system call into a guard is EFAULT, and no finding. Findings need CPython on Linux (x86-64,
+arm64) or Windows (x86-64); elsewhere, and where no memory may become executable, a guard is a plain segmentation
+fault. Before Linux 6.13, and in locked memory, each guard takes two mappings, and behind 30,000 blocks there are
+canaries only: `report()` says so.
 """
 
 from __future__ import annotations
