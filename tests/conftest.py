@@ -45,8 +45,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", []):
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-        missing = re.search(r"could not import '(\w+)|No module named '(\w+)", reason)
-        reasons[f"needs {missing[1] or missing[2]}" if missing else reason.removeprefix("Skipped: ")] += 1
+        missing = re.search(r"(?:could not import '|No module named '|^Skipped: (?=\w+ is not installed))(\w+)", reason)
+        reasons[f"needs {missing[1]}" if missing else reason.removeprefix("Skipped: ")] += 1
     long = len(terminalreporter.stats.get("deselected", []))
     if not reasons and not long:
         return

@@ -43,7 +43,7 @@ def test_script_prints_its_table(script: str, words: list[str]) -> None:
 
 def test_pyperf_measures_the_rows(tmp_path: Path) -> None:
     """Both sides of a row under pyperf, in its worker processes, and what it says of the two."""
-    pytest.importorskip("pyperf", reason="the dependency group bench has it")
+    pytest.importorskip("pyperf")
 
     def python(*arguments: str) -> str:
         command = [sys.executable, *arguments]

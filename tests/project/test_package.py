@@ -16,8 +16,8 @@ import pytest
 import scopedbump
 from helpers import ROOT
 
-pytest.importorskip("build", reason="builds the package")
-pytest.importorskip("hatchling", reason="builds the package, without the network")
+pytest.importorskip("build", reason="needs build")
+pytest.importorskip("hatchling", reason="needs hatchling: the package is built without the network")
 
 if not (ROOT / "scopedbump").is_dir():
     pytest.skip("the sources are not here", allow_module_level=True)
