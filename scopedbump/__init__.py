@@ -11,6 +11,7 @@ everything back. Whatever still points into the region then is either revoked or
     NumpyAllocator, NumpyHandler              what `a.numpy` and `a.numpy.handler()` are
     CtypesHooks, CffiHooks                    C libraries that allocate in a region
     ScopedBumpError                           the root of all errors
+    scopedbump.debug, .pytest_plugin          debug regions: who wrote past which block
     scopedbump.asgi, .wsgi, .django, .flask, .aiohttp    middlewares
 """
 

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     run.add_argument("--size", type=size, default=1 << 30, metavar="N", help="bytes of the region; else 1 GiB")
-    run.add_argument("--min-bytes", type=count, metavar="N", help="smaller blocks are left to NumPy; else 1 MiB")
+    run.add_argument("--min-bytes", type=count, metavar="N", help="smaller blocks are left to NumPy; else 128 KiB")
     run.add_argument("--compare", action="store_true", help="run it both ways, several times, and say what it gains")
     run.add_argument("--report", help=argparse.SUPPRESS)  # where to write what was served
     run.add_argument("-m", dest="module", action="store_true", help="run a module, as python -m does")

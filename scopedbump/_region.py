@@ -52,7 +52,7 @@ class Region:
         for C         ctypes, cffi(ffi); for NumPy: numpy
         to use again  scope, reset
         to end        close, or the end of the block
-        to ask        name, size, used, available, committed, peak, closed, released, address(view), `view in region`
+        to ask        report(); name, size, used, available, committed, peak, closed, released; address(view)
         as_current    makes it what current_region() returns
 
     Thread safety: any thread may allocate at any moment. Scopes, `reset` and `close` belong to one thread;

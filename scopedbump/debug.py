@@ -48,9 +48,9 @@ def on_fault(policy: Policy) -> Policy:
     if policy not in ("die", "go_on"):
         raise ValueError(f"policy must be 'die' or 'go_on', not {policy!r}")
     if policy == "go_on":
-        _faults.look_again()
-        if _faults.State.refusal:
+        if _faults.find_handler() is None:
             raise NotImplementedError(f"a program can't go on after a fault here: {_faults.State.refusal}")
+        _faults.look_again()
     before = _faults.State.policy
     _faults.State.policy = policy
     return before

@@ -9,11 +9,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from io import FileIO
 
-from .. import DEFAULT_SIZE, RegionPool, __version__, bump_region
+from .. import DEFAULT_SIZE, OverrunError, RegionPool, __version__, bump_region, debug
 from . import process, text
 
 _MIB = 1 << 20
 _ROUNDS = 100
+_OVERRUN = """\
+import ctypes
+
+with bump_region(name="demo", debug=True) as region:
+    block = region.alloc(16)
+    ctypes.memmove(region.address(block), b"x" * 20, 20)
+"""
 
 
 def run(name: str | None) -> int:
@@ -29,6 +36,7 @@ def run(name: str | None) -> int:
         _requests(file)
     _memory()
     _lifetimes()
+    _overrun()
     return 0
 
 
@@ -50,7 +58,7 @@ def _requests(file: FileIO) -> None:
             request(a.alloc(_MIB, zero=False), a.alloc(_MIB + 16, zero=False), a.alloc(_MIB + 16, zero=False))
 
     rows: list[tuple[str, ...]] = [("scratch memory from", "time", "page faults")]
-    with RegionPool(debug=False) as pool:
+    with RegionPool(debug=False) as pool:  # whatever SCOPEDBUMP_DEBUG says: it is measured
         ways = {"bytearrays": bytearrays, "a region of a pool": region}
         rows += [(name, *_cost(way)) for name, way in ways.items()]
         for mib in (1, 2, 4, 8, 16, 30):  # after which glibc's malloc gives less back to the system
@@ -111,7 +119,7 @@ def _gone(released: Callable[[], bool]) -> bool:
 
 
 def _lifetimes() -> None:
-    with bump_region(debug=False) as region:
+    with bump_region() as region:
         view = region.copy(b"scratch")
         part = region.copy(b"kept by a slice")[8:]
     print("\nAfter the block, what still points into it:\n")
@@ -122,3 +130,21 @@ def _lifetimes() -> None:
     print(f"a slice   keeps its memory:   {bytes(part)!r}, released: {region.released}")
     del view, part
     print(f"          until it is gone:   released: {_gone(lambda: region.released)}")
+
+
+# -- C that writes too far
+
+
+def _overrun() -> None:
+    print(f"\nC is told to write 20 bytes into a block of 16, in a debug region:\n\n{_OVERRUN}")
+    try:
+        before = debug.on_fault("go_on")
+    except NotImplementedError as refusal:
+        print(f"That can't be told here, where it is a segmentation fault: {refusal}")
+        return
+    try:
+        exec(compile(_OVERRUN, "demo.py", "exec"), {"__name__": "demo", "bump_region": bump_region})
+    except OverrunError as error:
+        print(error)
+    finally:
+        debug.on_fault(before)

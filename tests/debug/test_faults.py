@@ -302,3 +302,19 @@ def test_a_policy_is_one_of_two() -> None:
         debug.on_fault("live")  # type: ignore[arg-type]
     before = debug.on_fault("die")
     assert debug.on_fault(before) == "die"
+
+
+def test_where_no_handler_can_be_made_go_on_is_refused_before_the_first_region() -> None:
+    """What is refused later is refused at once: a program that asks first must not go on and die."""
+    done = run(
+        """
+        import sys
+        from scopedbump import debug
+        sys.implementation.name = "another"
+        try:
+            debug.on_fault("go_on")
+        except NotImplementedError as refusal:
+            print("only CPython" in str(refusal), debug.on_fault("die"))
+        """
+    )
+    assert done.stdout == "True die\n", done.stderr

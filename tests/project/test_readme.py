@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from helpers import ROOT
-from helpers.support import missing_imports
+from helpers.support import ENVIRONMENT, missing_imports
 from scopedbump import _atomic
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,6 +70,23 @@ def test_the_code_runs(block: Block, tmp_path: Path) -> None:
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux" or sys.implementation.name != "cpython", reason="shows Linux's report")
+def test_the_report_of_a_debug_region_is_real(tmp_path: Path) -> None:
+    """What the README shows is what its code prints, but for addresses and lines."""
+    (shown,) = (block.text for block in blocks("text"))
+    (code,) = (block.text for block in blocks("python") if "debug=True" in block.text)
+    (tmp_path / "request.py").write_text(code)
+    command = [sys.executable, "request.py"]
+    printed = subprocess.check_output(command, text=True, timeout=60, cwd=tmp_path, env=ENVIRONMENT)
+    if "past the end" not in printed:
+        pytest.skip(printed)
+
+    def bare(text: str) -> str:
+        return re.sub(r"0x[0-9a-f]+|:\d+|at \S+\+", "_", text.replace(f"{tmp_path}/", ""))
+
+    assert bare(printed) == bare(shown)
 
 
 def test_the_two_commands_are_those_that_the_gate_runs() -> None:
