@@ -319,7 +319,7 @@ class _Body:
     def __iter__(self) -> Iterator[bytes]:
         with self._response.turn():
             chunks = iter(self._body)
-        return _Again(self._response, chunks)
+        return _Again(self, chunks)
 
 
 class _SizedBody(_Body):
@@ -330,10 +330,11 @@ class _SizedBody(_Body):
 
 
 class _Again(_Chunks):
-    """One iteration of a body that can be iterated again: it ends nothing."""
+    """One iteration of a body that can be iterated again: it ends nothing, and keeps the body, whose end would."""
 
-    __slots__ = ()
+    __slots__ = ("_body",)
 
-    def __init__(self, response: _Response, chunks: Iterable[bytes]) -> None:
+    def __init__(self, body: _Body, chunks: Iterable[bytes]) -> None:
+        self._body = body
         self._chunks = chunks
-        self._response = response
+        self._response = body._response

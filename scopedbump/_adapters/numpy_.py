@@ -27,10 +27,10 @@ from .. import _hints as hints
 from .._checks import checked_int
 from .._memory import Memory
 from ._callbacks import is_main_interpreter
+from ._numpy_blocks import FreeBlocks
 
 if TYPE_CHECKING:
     from .._memory import Blocks
-    from ._numpy_blocks import FreeBlocks
 
 S = TypeVar("S", bound=np.generic)
 OrderLike: TypeAlias = Literal["K", "A", "C", "F"] | None
@@ -46,6 +46,8 @@ _ALIGN = 64  # a cache line, and what the widest vector instructions like
 
 _FEW = 512
 """Up to so many items an array is so small that clearing it costs nothing: zeroed memory is the fastest to be had."""
+
+_main = is_main_interpreter()  # each interpreter has this module to itself
 
 _plain_dtypes: dict[object, np.dtype[Any]] = {np.dtype(code).type: np.dtype(code) for code in "?bBhHiIlLqQefdFD"}
 _plain_dtypes |= {each: np.dtype(each) for each in (None, bool, int, float, complex)}
@@ -208,7 +210,7 @@ class NumpyAllocator:
         least = checked_int(min_bytes, "min_bytes", 0)
         if not _atomic.atomic:
             raise NotImplementedError("NumPy's allocator can be a region only on CPython with a GIL")
-        if not is_main_interpreter():
+        if not _main:
             raise NotImplementedError("NumPy's allocator can be a region only in the main interpreter")
         from ._numpy_handler import NumpyHandler
 
@@ -216,8 +218,6 @@ class NumpyAllocator:
 
     def _renew_free(self) -> FreeBlocks | None:
         """The free blocks of what the region bumps in now; None when nothing can be allocated."""
-        from ._numpy_blocks import FreeBlocks
-
         free = self._free
         blocks = self._memory.blocks(free.blocks if free is not None else None)
         if blocks is None:

@@ -18,6 +18,7 @@ CALLS = "it refuses certain calls of the system, and a debug region makes others
 MANY = "it makes a million blocks, each of which takes a page"
 QUARANTINED = "a region that is over keeps its addresses, until 64 others came after it"
 LIMITS = "it knows how much fits a limit of the system, and a debug region takes more"
+FAST = "it goes by what the fast path does, and a debug region has none"
 SLOW = "it is about the speed of ordinary regions, or takes minutes in debug regions"
 
 DIFFERS = {
@@ -36,6 +37,8 @@ DIFFERS = {
     "tests/core/test_alloc.py::test_zero_false_skips_clearing": FILLED,
     "tests/core/test_alloc.py::test_address_and_contains": APART,
     "tests/core/test_allocator.py::test_a_block_is_what_was_asked_for[region]": FILLED,
+    "tests/core/test_atomic.py::test_a_tracer_sees_one_line_of_what_is_marked": FAST,
+    "tests/core/test_close.py::test_closing_a_region_of_a_million_views_takes_milliseconds": MANY,
     "tests/core/test_large.py::test_a_pool_gives_a_lone_large_job_back": COLD,
     "tests/core/test_large.py::test_a_pool_keeps_as_many_as_were_needed": COLD,
     "tests/core/test_large.py::test_a_reset_keeps_what_it_is_told_to": COLD,

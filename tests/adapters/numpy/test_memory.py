@@ -73,7 +73,7 @@ def test_blocks_of_random_sizes_for_a_moment() -> None:
 @pytest.mark.timeout(600)
 def test_blocks_of_random_sizes() -> None:
     """Memory follows what is live: for minutes, with arrays that outlive their regions."""
-    check_soak(180)
+    check_soak(120)
 
 
 @pytest.mark.long
@@ -85,6 +85,6 @@ def test_frames_need_little_more_than_without(size: str, age: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
     grown: dict[str, int] = {}
     for way in ("plain", "pooled"):
-        command = [sys.executable, str(TESTS / "bench" / "frames.py"), "--grown", size, age, way, "60"]
+        command = [sys.executable, str(TESTS / "bench" / "frames.py"), "--grown", size, age, way, "25"]
         grown[way] = json.loads(subprocess.check_output(command, text=True, timeout=300, env=environment))
     assert grown["pooled"] <= 1.3 * grown["plain"] + (4 << 20), grown
