@@ -49,7 +49,7 @@ def test_what_cannot_be_read(name: str, tmp_path: Path, capsys: pytest.CaptureFi
     """A file that is not there, or a folder, is named, with the system's reason and status 1."""
     assert main(["demo", str(tmp_path / name)]) == 1
     out, err = capsys.readouterr()
-    assert err.startswith("scopedbump demo: [Errno") and str(tmp_path) in err
+    assert err.startswith("scopedbump demo: [Errno") and repr(str(tmp_path))[1:-1] in err
     assert not out
 
 
