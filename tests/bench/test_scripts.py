@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from helpers.support import ENVIRONMENT
+from scopedbump import _atomic
 
 _HERE = Path(__file__).parent
 _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffers of 1 MiB' 'scopedbump;'"
 
 needs_uvicorn = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="uvicorn is not installed")
+needs_handler = pytest.mark.skipif(
+    not _atomic.atomic or importlib.util.find_spec("numpy") is None,
+    reason="NumPy's allocator can be a region only on CPython with a GIL, with NumPy",
+)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +31,8 @@ needs_uvicorn = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, 
         ("libraries.py", ["allocations", "zlib", "Lua"]),
         ("batch_job.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
         pytest.param("uploads.py", ["8 MiB", "writer", "bytearray", "list"], marks=needs_uvicorn),
-        ("large_tables.py", ["young", "with the variables", "NumPy"]),
-        ("frames.py 270p", ["270p", "young", "old", "ratio"]),
+        pytest.param("large_tables.py", ["young", "with the variables", "NumPy"], marks=needs_handler),
+        pytest.param("frames.py 270p", ["270p", "young", "old", "ratio"], marks=needs_handler),
         (f"ratios.py {_CHEAP_ROWS}", ["alloc(64)", "ffi.new", "bytearrays, young", "bytearrays, old", "at most"]),
     ],
 )
