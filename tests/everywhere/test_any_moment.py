@@ -27,6 +27,7 @@ from scopedbump import (
     _bytecode,
     bump_region,
 )
+from scopedbump._atomic import free_threaded
 
 set_threshold = getattr(gc, "set_threshold", lambda *_: None)  # PyPy has none
 
@@ -383,7 +384,7 @@ def test_a_storm_of_handlers(kind: str, build: str) -> None:
     if kind == "gc.callbacks" and not hasattr(gc, "callbacks"):
         pytest.skip("the collector has no callbacks here")
     output = in_process(__file__, "storm", kind, build, 0.4)
-    if _bytecode.cpython or kind == "signal":
+    if (_bytecode.cpython and not free_threaded) or kind == "signal":  # else the collector comes when it likes
         assert int(output) > 10
 
 

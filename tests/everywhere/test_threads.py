@@ -340,12 +340,14 @@ def pools(build: str, seconds: float) -> None:
 
         def closer() -> None:
             nonlocal done
-            while time.monotonic() < end:
-                time.sleep(0.01)
-                current[0].stats()
-                old, current[0] = current[0], RegionPool(1 << 20, max_idle=2, retain=1 << 16)
-                old.close()
-            done = True
+            try:
+                while time.monotonic() < end:
+                    time.sleep(0.01)
+                    current[0].stats()
+                    old, current[0] = current[0], RegionPool(1 << 20, max_idle=2, retain=1 << 16)
+                    old.close()
+            finally:
+                done = True
 
         run_threads(*[lambda n=n: worker(n) for n in (1, 2, 3)], closer)
         current[0].close()
