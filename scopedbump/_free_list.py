@@ -278,6 +278,14 @@ class FreeList:
         self.leases += 1
         self.misses += missed
 
+    def waiting(self) -> list[Reservation]:
+        """The reservations that are idle."""
+        while True:
+            try:
+                return [memory[0] for memory, _ in self.idle.copy()]
+            except RuntimeError:  # another thread changed it meanwhile, where they run at once
+                continue
+
     def note_use(self, used: int) -> None:
         """A region has ended that used so many bytes."""
         if self.peak < used:

@@ -76,7 +76,7 @@ def stats_of(free_list: FreeList) -> PoolStats:
     """As `RegionPool.stats`."""
     free_list.look_around()
     opened, escaped = free_list.out()
-    idle = [memory[0] for memory, _ in free_list.idle.copy()]
+    idle = free_list.waiting()
     out = [lease.reservation_of(free_list) for lease in (*opened, *escaped)]
     committed = sum(reservation.usable(0) for reservation in (*out, *idle) if reservation is not None)
     leases, misses, places = free_list.leases, free_list.misses, free_list.places

@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from helpers.invariants import check
-from helpers.stress import CPYTHON, SLOWER, both_builds, choose_build, in_process, ledger
+from helpers.stress import CPYTHON, SLOWER, both_builds, choose_build, here_and_long_in_both, in_process, ledger
 from helpers.support import run_threads
 from scopedbump import Region, RegionPool, bump_region
 
@@ -95,7 +95,7 @@ def ledger_or_pool(turn: int) -> AbstractContextManager[object]:
     return nullcontext() if turn % 3 == 1 or not CPYTHON else ledger()
 
 
-@pytest.mark.parametrize("build", ["as-here", pytest.param("locked", marks=pytest.mark.long)])
+@here_and_long_in_both
 def test_finalizers_in_dead_cycles_read_through_their_escapes(build: str) -> None:
     """Promise 4: memory goes after the last finalizer that can see it, revived objects included."""
     in_process(__file__, "dead_cycles", build)
@@ -114,7 +114,7 @@ SHUTDOWN = {
 }
 
 
-@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+@pytest.mark.parametrize("closed", [True, pytest.param(False, marks=pytest.mark.long)], ids=["closed", "open"])
 @pytest.mark.parametrize("where", SHUTDOWN)
 def test_escapes_at_the_end_of_the_interpreter(where: str, closed: bool) -> None:
     """Promise 4: finalizers that read through escapes while modules are torn down; nothing is said, nothing crashes."""

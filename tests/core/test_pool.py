@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +63,27 @@ def test_nothing_of_one_region_is_seen_by_the_next(leases: list[tuple[int, bool]
         stats = pool.stats()
         assert stats.committed <= -(-retain // PAGE) * PAGE
         assert stats.peak == 4 * MIB
+
+
+class Changing(deque[Any]):
+    """What others change while it is copied, as threads do where they run at once."""
+
+    changes = 2
+
+    def copy(self) -> Changing:
+        self.changes -= 1
+        if self.changes >= 0:
+            raise RuntimeError("deque mutated during iteration")
+        return super().copy()
+
+
+def test_stats_while_other_threads_take_and_give_back() -> None:
+    """Promise 9: what is idle is counted at some moment, and not given up."""
+    with RegionPool(MIB, debug=False) as pool:
+        pool.region().close()
+        collect()
+        pool._free_list.idle = Changing(pool._free_list.idle)
+        assert pool.stats().idle == 1
 
 
 def slice_of(view: memoryview) -> object:

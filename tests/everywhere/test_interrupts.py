@@ -302,9 +302,9 @@ each_scenario = pytest.mark.parametrize("scenario", [scenario.__name__ for scena
 
 
 @each_scenario
-def test_an_exception_at_every_seventh_byte_code(scenario: str) -> None:
+def test_an_exception_at_every_eleventh_byte_code(scenario: str) -> None:
     """Promises 3 and 5: wherever it comes, nothing leaks, nothing is half closed, and the next operation works."""
-    arguments = (scenario, "KeyboardInterrupt", "as-here", 0, 100_000, 7)
+    arguments = (scenario, "KeyboardInterrupt", "as-here", 0, 100_000, 11)
     assert int(in_process(__file__, "interrupt_everywhere", *arguments)) > 10
 
 

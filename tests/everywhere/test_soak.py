@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.stress import RECORDS, both_builds, choose_build, in_process
+from helpers.stress import RECORDS, both_builds, choose_build, here_and_long_in_both, in_process
 from helpers.support import run_threads
 from scopedbump import Region, RegionPool, ScopedBumpError, bump_region
 
@@ -140,7 +140,7 @@ def soak(build: str, seconds: float, seed: int) -> None:
             assert late <= early + slack, f"{what} grew: {[one[what] for one in history]}"
 
 
-@both_builds
+@here_and_long_in_both
 def test_a_short_soak(build: str) -> None:
     """Promises 3, 4, 6 and 9: three threads of random programs; nothing grows, no escape changes."""
     assert int(in_process(__file__, "soak", build, 1.0, 1)) > 100

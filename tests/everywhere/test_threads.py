@@ -11,7 +11,7 @@ from itertools import chain, islice, pairwise
 import pytest
 
 from helpers.invariants import check
-from helpers.stress import SLOWER, both_builds, choose_build, in_process, ledger
+from helpers.stress import SLOWER, both_builds, choose_build, here_and_long_in_both, in_process, ledger
 from helpers.support import needs_gil, run_threads
 from scopedbump import (
     Region,
@@ -219,7 +219,7 @@ PAIRS = [
 ]
 
 
-@both_builds
+@here_and_long_in_both
 def test_two_operations_begin_together(build: str) -> None:
     """Promises 3, 5 and 9: whichever comes first, the region is whole, and nothing of it is left after its end."""
     in_process(__file__, "two_operations", PAIRS, build, 20)
@@ -261,8 +261,7 @@ def shared_slab(build: str) -> None:
 @both_builds
 def test_threads_share_a_slab(build: str) -> None:
     """Promise 9: no block comes twice, and the interpreter does not free the iterator's source while it runs."""
-    for _ in range(3):
-        in_process(__file__, "shared_slab", build)
+    in_process(__file__, "shared_slab", build)
 
 
 def sweeps(build: str) -> None:
@@ -290,7 +289,7 @@ def sweeps(build: str) -> None:
             del a
 
 
-@both_builds
+@here_and_long_in_both
 def test_sweeps_race_with_allocations(build: str) -> None:
     """Promise 3: a view that is still referred to is never taken for a dead one, and is revoked at the close."""
     in_process(__file__, "sweeps", build)
@@ -340,12 +339,14 @@ def pools(build: str, seconds: float) -> None:
 
         def closer() -> None:
             nonlocal done
-            while time.monotonic() < end:
-                time.sleep(0.01)
-                current[0].stats()
-                old, current[0] = current[0], RegionPool(1 << 20, max_idle=2, retain=1 << 16)
-                old.close()
-            done = True
+            try:
+                while time.monotonic() < end:
+                    time.sleep(0.01)
+                    current[0].stats()
+                    old, current[0] = current[0], RegionPool(1 << 20, max_idle=2, retain=1 << 16)
+                    old.close()
+            finally:
+                done = True
 
         run_threads(*[lambda n=n: worker(n) for n in (1, 2, 3)], closer)
         current[0].close()
@@ -394,5 +395,4 @@ def lost(build: str) -> None:
 @both_builds
 def test_threads_at_the_end_of_the_process(build: str) -> None:
     """An interpreter that shuts down under running threads exits as it should."""
-    for _ in range(3):
-        in_process(__file__, "lost", build)
+    in_process(__file__, "lost", build)

@@ -41,6 +41,7 @@ SLOWER = 1 if CPYTHON else 4
 """By what to divide rounds that end in a ledger: where nothing counts references, each is settled by 18 collections."""
 
 both_builds = pytest.mark.parametrize("build", ["as-here", "locked"])
+here_and_long_in_both = pytest.mark.parametrize("build", ["as-here", pytest.param("locked", marks=pytest.mark.long)])
 needs_cpython = pytest.mark.skipif(not CPYTHON, reason="counts on CPython's byte code and reference counts")
 
 

@@ -64,6 +64,7 @@ def test_pyright_is_content() -> None:
 
 @needs_sources
 @checker("pyright")
+@pytest.mark.long
 def test_every_public_name_has_a_type(tmp_path: Path) -> None:
     """`pyright --verifytypes` finds nothing public whose type is missing, partial or ambiguous."""
     arguments = ["pyright", "--verifytypes", "scopedbump", "--ignoreexternal"]
