@@ -7,7 +7,7 @@ from . import _views
 from ._checks import checked_escape, checked_int, checked_name
 from ._chunk import Chunk
 from ._lifetime import COUNTED, Exporter
-from ._options import DEFAULT_SIZE, Options
+from ._options import DEFAULT_SIZE, Options, wants_debug
 from ._region import Region, new_region
 from ._reservation import Reservation, reserve
 
@@ -23,6 +23,7 @@ def bump_region(
     escape: hints.Escape = "keep",
     wipe: bool = False,
     retain: int | None = None,
+    debug: bool | None = None,
 ) -> Region:
     """Reserve address space and return a region that allocates from it.
 
@@ -37,6 +38,8 @@ def bump_region(
             and of its scopes, and at a reset. What something still points into then is not wiped. Core dumps leave
             such a region out, where the system can be told so (Linux).
         retain: bytes of pages that a reset keeps; what was used above goes back to the system then. None keeps all.
+        debug: True puts a guard behind each block, so that C that goes past its end is found at the instruction, and
+            says whose block it was; see `scopedbump.debug`. None: what SCOPEDBUMP_DEBUG says (1 is True).
 
     Raises:
         TypeError, ValueError: size is no int, or not from 1 to sys.maxsize; escape is none of the three; retain is
@@ -46,12 +49,16 @@ def bump_region(
     size = checked_int(size, "size", 1)
     if retain is not None:
         retain = checked_int(retain, "retain", 0)
-    options = Options(checked_name(name), checked_escape(escape), bool(wipe), retain)
+    options = Options(checked_name(name), checked_escape(escape), bool(wipe), retain, wants_debug(debug))
     # Imported with the first region, as `Region.array` needs it: a signal in the middle of an import breaks it for its
     # handler. Not with this module, for it takes as long as all the rest.
     import array  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-    return new_region(_own.reserve(size, options.wipe), options)
+    if options.debug:
+        from ._debug._memory import DebugOwn
+
+        return new_region(DebugOwn(options.name).reserve(size, options.secret), options)
+    return new_region(_own.reserve(size, options.secret), options)
 
 
 class _Own:

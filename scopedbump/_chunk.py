@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from ._ahead import Ahead
     from ._atomic import Lock
+    from ._errors import Escape
     from ._reservation import Reservation
     from ._tenure import Holder, Tenure
 
@@ -111,6 +112,8 @@ class Chunk:
     )
 
     region: ref[object]
+    max_batch: int = 256  # more objects at once would set off the garbage collector
+    debug: bool = False
 
     def __init__(
         self,
@@ -121,24 +124,26 @@ class Chunk:
         outer: Chunk | None = None,
         cursor: int = 0,
     ) -> None:
-        self.reservation = reservation
+        self.reservation: Reservation = reservation
         self.lock: Lock | None = reservation.lock
         self.exporter: Exporter | None = exporter
         self.tenure: Tenure | None = tenure
-        self.outer = outer
-        self.start = start
-        self.cursor = self.zeroed = self.peak = cursor
-        self.limit = -1
+        self.outer: Chunk | None = outer
+        self.start: int = start
+        self.cursor: int = cursor
+        self.zeroed: int = cursor
+        self.peak: int = cursor
+        self.limit: int = -1
         self.ahead: Ahead | None = None
-        self.state = OPEN
+        self.state: int = OPEN
         self.inner: Chunk | None = None
         self.views: list[memoryview] = []
         self.stale: list[memoryview] | None = None
         self._prune_at = _views.PRUNE_AT
-        self._prunes = 0
+        self._prunes: int = 0
         self.batches: dict[int, Callable[[], None]] | None = None
-        self.escaped = False
-        self.erasers = 0
+        self.escaped: bool = False
+        self.erasers: int = 0
         self.kept: ref[object] | None = None
         self.view: memoryview | None = exporter.view()
 
@@ -195,6 +200,12 @@ class Chunk:
             raise RegionFullError(size, align, left, reservation.size - self.start, name)
         if view is not None:
             reservation.commit(min(max(stop, self.cursor + WINDOW), reservation.size))
+
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether [start, stop), as addresses, lies in here; an empty block may lie anywhere in the reservation."""
+        address = self.reservation.address
+        begin = address + (self.start if start < stop else 0)
+        return begin <= start and stop <= address + self.reservation.size
 
     def clear(self, view: memoryview, start: int, stop: int) -> None:
         """Zero what may have been written of view[start:stop], which is the caller's alone."""
@@ -525,3 +536,21 @@ class Chunk:
                 innermost = inner
             innermost.stop(ENDED)
             innermost.let_go(wipe)
+
+    # -- what debug regions do more
+
+    def spoil(self, view: memoryview, start: int, stop: int) -> None:
+        """Fill what need not be zero, so that somebody sees that it is not."""
+
+    def lend(self, address: int) -> None:
+        """Note that the block at this address is a C library's, which should free it."""
+
+    def end_block(self, address: int, moved_to: int = 0, repeated: bool = False) -> None:
+        """The block at this address was given back, or has moved. Repeated is what an exception interrupted."""
+
+    def moved_to(self, address: int) -> int:
+        """Where that block has moved to; 0 when it is where it was."""
+        return 0
+
+    def tell_of_end(self, region: object, escape: Escape, told: bool) -> None:
+        """Raise or warn what is to be said now that it has ended."""

@@ -6,6 +6,8 @@ facts and words the message.
 
 from __future__ import annotations
 
+from . import _hints as hints
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
@@ -19,6 +21,7 @@ __all__ = [
     "EscapeError",
     "EscapeWarning",
     "NoRegionError",
+    "OverrunError",
     "PoolFullError",
     "RegionBusyError",
     "RegionClosedError",
@@ -48,7 +51,9 @@ class PoolFullError(ScopedBumpError, RuntimeError):
     """As many regions of the pool are open as its `max_out` allows: try again when one of them has ended."""
 
 
-class RegionFullError(ScopedBumpError, MemoryError):
+# MemoryError comes first in what derives from it: it has a `__new__` of its own, which is refused to those whose first
+# base has another. Who calls it by name (tblib, with which Dask sends exceptions) could not load them.
+class RegionFullError(MemoryError, ScopedBumpError):
     """The region has no room left for a request; it goes on serving what fits.
 
     Attributes:
@@ -88,7 +93,7 @@ class ReserveError(ScopedBumpError, OSError):
     """The operating system refused to reserve address space; `errno` or `winerror` says why."""
 
 
-class CommitError(ScopedBumpError, MemoryError):
+class CommitError(MemoryError, ScopedBumpError):
     """The operating system refused to make reserved memory usable.
 
     Attributes:
@@ -107,6 +112,23 @@ class CommitError(ScopedBumpError, MemoryError):
 
 class CallbackRefusedError(ScopedBumpError, OSError):
     """C can't call Python: the system refuses memory that is written to and then executed."""
+
+
+class OverrunError(ScopedBumpError, RuntimeError):
+    """At the end of a debug region: something wrote or read beside its blocks, or used one after its end.
+
+    Attributes:
+        findings: all of them, in the order in which they were noted.
+    """
+
+    def __init__(self, findings: tuple[hints.Finding, ...]) -> None:
+        super().__init__(findings)
+        self.findings = findings
+
+    def __str__(self) -> str:
+        from ._debug._findings import summary
+
+        return summary(self.findings)
 
 
 class EscapeError(ScopedBumpError, BufferError):

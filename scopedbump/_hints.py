@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._adapters.hooks import CtypesHooks as CtypesHooks
     from ._adapters.numpy_ import NumpyAllocator as NumpyAllocator
     from ._current import Current as Current
+    from ._debug._findings import Finding as Finding
     from ._errors import Escape as Escape
     from ._heap_memory import HeapMemory as HeapMemory
     from ._memory import Memory as Memory
@@ -48,6 +49,7 @@ _FOUND_IN = {
     "NumpyAllocator": "._adapters.numpy_",
     "NumpyHandler": "._adapters._numpy_handler",
     "Current": "._current",
+    "Finding": "._debug._findings",
     "Escape": "._errors",
     "HeapMemory": "._heap_memory",
     "Memory": "._memory",

@@ -136,7 +136,7 @@ class Memory:
     def surrounds(self, address: int) -> bool:
         """Whether an address lies in this region or one around it: they keep it as long as anything points in here."""
         reservation = self._region._chunk.reservation
-        return reservation.address <= address < reservation.address + reservation.size
+        return reservation.address <= address < reservation.address + reservation.extent
 
     def _open_chunk(self) -> Chunk:
         return self._region._open_chunk()
@@ -196,7 +196,7 @@ class Bumper:
         """A pointer to bytes that somebody has already, which keeps the memory; None when they lie somewhere else."""
         chunk = self._chunk
         start = address - chunk.reservation.address
-        if (chunk.start if size else 0) <= start and start + size <= chunk.reservation.size:
+        if (chunk.start if size else 0) <= start and start + size <= chunk.reservation.extent:
             return self._start + start
         return None
 
@@ -217,6 +217,23 @@ class Blocks:
     def __init__(self, chunk: Chunk, name: str) -> None:
         self._chunk = chunk
         self._name = name
+
+    @property
+    def debug(self) -> bool:
+        """Whether they are those of a debug region."""
+        return self._chunk.debug
+
+    def lend(self, address: int) -> None:
+        """In a debug region: note that this block is a C library's, which should free it."""
+        self._chunk.lend(address)
+
+    def end_block(self, address: int, moved_to: int = 0, repeated: bool = False) -> None:
+        """In a debug region: this block was given back, or has moved. Repeated is what an exception interrupted."""
+        self._chunk.end_block(address, moved_to, repeated)
+
+    def moved_to(self, address: int) -> int:
+        """In a debug region: where this block has moved to; 0 when it is where it was."""
+        return self._chunk.moved_to(address)
 
     def is_of(self, chunk: Chunk) -> bool:
         """Whether they come from this chunk."""
@@ -241,6 +258,8 @@ class Blocks:
         view, start, mark, zeroed = taken
         if zero and zeroed < start + size:
             chunk.clear(view, max(start, zeroed), start + size)
+        elif zeroed < 0:
+            chunk.spoil(view, start, start + size)
         if size <= WINDOW:
             chunk.prepare()
         address = chunk.reservation.address
@@ -250,7 +269,7 @@ class Blocks:
         """Whether a block that was taken may begin there."""
         chunk = self._chunk
         start = chunk.reservation.address
-        return start + chunk.start <= address < start + chunk.reservation.size
+        return start + chunk.start <= address < start + chunk.reservation.extent
 
     def readable(self, address: int, stop: int) -> int:
         """Up to where memory can be read, from a block on and up to one that lies behind it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import _hints as hints
 
 TYPE_CHECKING = False
@@ -12,17 +14,35 @@ DEFAULT_SIZE: Final = 1 << 30
 """Bytes of address space that a region reserves when no size is given: 1 GiB."""
 
 
+debug_by_default: bool = os.environ.get("SCOPEDBUMP_DEBUG", "") not in ("", "0")
+"""Whether regions are debug regions when nothing is said."""
+
+
+def wants_debug(debug: bool | None) -> bool:
+    """Whether a debug region is asked for."""
+    return debug_by_default if debug is None else bool(debug)
+
+
 class Options:
-    """What a user chose."""
+    """What a user chose.
 
-    __slots__ = ("escape", "name", "retain", "wipe")
+    Attributes:
+        debug: whether they are debug regions.
+        escape, name, retain: as for `bump_region`.
+        secret: whether they are to be wiped.
+        wipe: whether there is work for `Chunk.erase`: in debug regions always, for that guards what was used.
+    """
 
-    def __init__(self, name: str, escape: hints.Escape, wipe: bool, retain: int | None) -> None:
+    __slots__ = ("debug", "escape", "name", "retain", "secret", "wipe")
+
+    def __init__(self, name: str, escape: hints.Escape, wipe: bool, retain: int | None, debug: bool = False) -> None:
+        self.debug = debug
         self.name = name
         self.escape: hints.Escape = escape
-        self.wipe = wipe
+        self.secret = wipe
+        self.wipe = wipe or debug
         self.retain = retain
 
     def with_escape(self, escape: hints.Escape) -> Options:
         """The same, with another escape policy."""
-        return self if escape == self.escape else Options(self.name, escape, self.wipe, self.retain)
+        return self if escape == self.escape else Options(self.name, escape, self.secret, self.retain, self.debug)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from . import _pages
 from ._atomic import critical, new_lock
-from ._errors import CommitError, ReserveError
+from ._errors import CommitError
 from ._layout import LARGE_CLEAR, SMALL_PAGES, commit_target, round_up
-from ._mapping import map_range, offer_again
+from ._mapping import map_range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,19 +30,34 @@ class Reservation:
         backed: bytes from the start that have memory behind them, but for short stretches: they are cleared unasked.
         committed: bytes from the start that are usable, but for those gaps.
         dirty: bytes from the start that may have been written to; those above are zero.
+        extent: bytes of the range in which blocks lie: `size`, and in debug regions more.
         lock: for the critical sections of whoever bumps in here.
         lowered: how often `committed` was lowered.
+        pages: what to ask of the operating system.
         secret: whether core dumps leave it out.
     """
 
-    __slots__ = ("_pages", "address", "aheads", "backed", "committed", "dirty", "lock", "lowered", "secret", "size")
+    __slots__ = (
+        "address",
+        "aheads",
+        "backed",
+        "committed",
+        "dirty",
+        "extent",
+        "lock",
+        "lowered",
+        "pages",
+        "secret",
+        "size",
+    )
 
     def __init__(self, address: int, size: int, secret: bool, pages: Pages) -> None:
-        self._pages = pages
+        self.pages: Pages = pages
         self.secret: bool = secret
         self.lock: Lock | None = new_lock()
         self.address: int = address
         self.size: int = size
+        self.extent: int = size
         self.committed: int = 0
         self.dirty: int = 0
         self.backed: int = 0
@@ -52,7 +67,7 @@ class Reservation:
     @property
     def page_size(self) -> int:
         """Bytes of a page."""
-        return self._pages.page_size
+        return self.pages.page_size
 
     def commit(self, needed: int) -> None:
         """Make at least the first `needed` bytes usable. Any number of threads may do so at a time.
@@ -65,7 +80,7 @@ class Reservation:
             committed = self.committed
             if needed <= committed:
                 return
-            page = self._pages.page_size
+            page = self.pages.page_size
             target = commit_target(committed, needed, self.size, page, self.gaps() if self.aheads else 0)
             self._raise_committed(self.commit_range(committed, round_up(needed, page), target), lowered)
 
@@ -75,7 +90,7 @@ class Reservation:
         Raises:
             CommitError: the system refused.
         """
-        pages = self._pages
+        pages = self.pages
         try:
             pages.commit(self.address + start, target - start)
         except CommitError:
@@ -109,7 +124,7 @@ class Reservation:
 
     def clear(self, start: int, stop: int) -> None:
         """Zero committed memory that is the caller's alone. Large stretches are not touched where nobody wrote."""
-        pages = self._pages
+        pages = self.pages
         if stop - start < LARGE_CLEAR or stop <= self.backed:
             pages.clear(self.address + start, stop - start)
             return
@@ -122,12 +137,12 @@ class Reservation:
 
     def touched(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Where something may have been written between two positions."""
-        found = self._pages.touched(self.address + start, stop - start)
+        found = self.pages.touched(self.address + start, stop - start)
         return [(first - self.address, last - self.address) for first, last in found]
 
     def discard(self, start: int, stop: int) -> None:
         """Let go of the content of these bytes, as far as they are whole pages, to save RAM: nobody uses them."""
-        pages = self._pages
+        pages = self.pages
         start = round_up(start, pages.page_size)
         stop = min(stop & -pages.page_size, self.committed)
         if start < stop:
@@ -140,11 +155,11 @@ class Reservation:
         Raises:
             CommitError: the system refused; nothing has changed.
         """
-        page = self._pages.page_size
+        page = self.pages.page_size
         keep = round_up(keep, page)
         top = max(self.committed, round_up(self.dirty, page))  # behind a gap that was given up are pages too
         if keep < top:
-            self._pages.decommit(self.address + keep, top - keep)
+            self.pages.decommit(self.address + keep, top - keep)
             self.lowered += 1
             self.committed = min(self.committed, keep)
             self.dirty = min(self.dirty, keep)
@@ -164,15 +179,6 @@ def reserve(size: int, secret: bool = False) -> tuple[Reservation, CData]:
     Raises:
         ReserveError: the operating system refused.
     """
-    offer_again()
     pages = _pages.system_pages
-    length = round_up(size, pages.granularity)
-    huge = pages.huge_size
-    if huge and size > SMALL_PAGES:  # address space enough to begin where a huge page may
-        try:
-            address, mapping = map_range(length + huge, pages)
-            return Reservation(round_up(address, huge), size, secret, pages), mapping
-        except ReserveError:
-            pass  # a limit may leave just what is needed
-    address, mapping = map_range(length, pages)
+    address, mapping = map_range(size, pages)
     return Reservation(address, size, secret, pages), mapping

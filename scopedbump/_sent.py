@@ -46,13 +46,14 @@ def arrived(
     max_out: int | None,
     name: str,
     wipe: bool,
+    debug: bool,
     closed: bool,
 ) -> RegionPool:
     """What a pickle of a pool says to call: this process's own pool."""
     from ._pool import RegionPool
 
     def make() -> RegionPool:
-        pool = RegionPool(size, max_idle=max_idle, retain=retain, max_out=max_out, name=name, wipe=wipe)
+        pool = RegionPool(size, max_idle=max_idle, retain=retain, max_out=max_out, name=name, wipe=wipe, debug=debug)
         if closed:
             pool.close()
         return pool

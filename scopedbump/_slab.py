@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 
 _FIRST_BATCH = 8
-_MAX_BATCH = 256  # more objects at once would set off the garbage collector
 
 
 class _Latest:
@@ -64,10 +63,10 @@ class _Batches:
         self._align = align
         self._make = make
         self._stride = round_up(size, align)
-        self._most = max(1, min(_MAX_BATCH, WINDOW // self._stride))
-        self._count = min(_FIRST_BATCH, self._most)
         self._latest = _Latest()
         chunk = self._chunk = source._open_chunk()
+        self._most = max(1, min(chunk.max_batch, WINDOW // self._stride))
+        self._count = min(_FIRST_BATCH, self._most)
         chunk.at_end(id(self), self._latest.clear)
 
     def more(self, _: None) -> list[Any]:

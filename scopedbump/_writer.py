@@ -41,7 +41,7 @@ def open_writer(region: Region, limit: int | None, align: int) -> Writer:
         reservation = chunk.reservation
         left = reservation.size - place(reservation.address, chunk.cursor, align)
         size = max(left // 2, 1) if limit is None else limit
-        ahead = Ahead(reservation.lock)
+        ahead = _new_ahead(chunk)
         view = chunk.view
         if view is not None:
             reservation.aheads.append(ahead)
@@ -61,6 +61,14 @@ def open_writer(region: Region, limit: int | None, align: int) -> Writer:
     writer._room = 0
     writer._ahead = ahead  # last: with it the writer can be ended
     return writer
+
+
+def _new_ahead(chunk: Chunk) -> Ahead:
+    if chunk.debug:
+        from ._debug._ahead import DebugAhead
+
+        return DebugAhead(chunk.reservation.lock)
+    return Ahead(chunk.reservation.lock)
 
 
 class Writer(io.BufferedIOBase):
@@ -406,7 +414,7 @@ class Writer(io.BufferedIOBase):
             ahead.seal()
         if ahead.start < 0 or chunk.view is None or ahead not in chunk.reservation.aheads:
             return
-        if self._region._options.wipe:
+        if chunk.reservation.secret:
             try:
                 ahead.zero(ahead.end, ahead.high)
             except ValueError:  # it was released meanwhile

@@ -13,7 +13,8 @@ The rules (numbers are those of the promises in the README):
 - `realloc` need not know how large the old block is: it lies below the new one, and so can be read up to there. What
   comes of that behind the old block's bytes is as undefined as with any `realloc`.
 - A block that `realloc` made, or whose size it is told, grows in place when it is the last one.
-- `free` is a function of C that ignores what it is given, in any thread, for ever.
+- `free` is a function of C that ignores what it is given, in any thread, for ever. In a debug region it is a callback:
+  what is freed is guarded, and what is not is listed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .._errors import RegionBusyError, RegionClosedError, ScopedBumpError
 from .._layout import ALIGN
 from .._lifetime import ADDRESS, CHAR_POINTER, ffi
 from ._callbacks import immortal, make_callback, raise_behind
-from ._hook_roles import Signature
+from ._hook_roles import POINTER, Signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -139,7 +140,7 @@ class Slot:
     def __init__(self, roles: tuple[str, ...], idle: deque[Slot]) -> None:
         self.chunk: Chunk | _Nobody = _nobody
         self._idle = idle
-        self._size_at = roles.index("size")
+        self._size_at = roles.index("size") if "size" in roles else -1
         self._count_at = _index(roles, "count")
         self._old_at = _index(roles, "old")
         self._ptr_at = _index(roles, "ptr")
@@ -188,7 +189,16 @@ class Slot:
             taken = turn.blocks.take(min(size, _MOST) or 1, align, zero)
         except ScopedBumpError as why:
             return turn.refuse(why)
-        return turn.refuse() if taken is None else taken[0]
+        if taken is None:
+            return turn.refuse()
+        turn.blocks.lend(taken[0])
+        return taken[0]
+
+    def _give_back(self, turn: Turn, address: int, repeated: bool) -> int:
+        """C frees a block. One that lies elsewhere is of a region that has ended."""
+        if turn.blocks.covers(address):
+            turn.blocks.end_block(address, repeated=repeated)
+        return 0
 
     def _align(self, turn: Turn, arguments: tuple[int, ...]) -> int:
         """The alignment that is asked for, ALIGN at least; 0 when it is none."""
@@ -256,16 +266,18 @@ class Reallocating(Slot):
             return self._again(error, arguments)
 
     def _again(self, error: BaseException, arguments: tuple[int, ...]) -> int:
-        address = self._reallocate(arguments)
+        address = self._reallocate(arguments, repeated=True)
         raise_behind(error)
         return address
 
-    def _reallocate(self, arguments: tuple[int, ...]) -> int:
+    def _reallocate(self, arguments: tuple[int, ...], repeated: bool = False) -> int:
         turn = self._user()
         size = self._bytes(arguments)
         old = arguments[self._ptr_at or 0]
-        if turn is None or not size:  # realloc to nothing frees
+        if turn is None:
             return 0
+        if not size:  # realloc to nothing frees
+            return self._give_back(turn, old, repeated)
         align = self._align(turn, arguments)
         if not align:
             return 0
@@ -273,8 +285,10 @@ class Reallocating(Slot):
             return self._remember(turn, self._take(turn, size, align, False), size)
         if not turn.blocks.covers(old):
             return turn.refuse(ScopedBumpError(f"realloc of {old:#x}, which does not lie in this region"))
+        if repeated and (moved := turn.blocks.moved_to(old)):
+            return moved
         stop = self._end_of(turn, old, arguments)
-        if stop and old + size <= stop:
+        if stop and old + size <= stop and not turn.blocks.debug:
             return old
         if stop and turn.blocks.reaches_cursor(stop) and self._grow(turn, stop, old + size):
             return self._remember(turn, old, size)
@@ -306,15 +320,42 @@ class Reallocating(Slot):
         new = self._take(turn, size, align, False)
         if not new or view is None:
             return 0 if view is not None else turn.refuse()
-        known = min(stop or new, new, old + size)
+        reach = new if old < new else old + size  # in a debug region it may lie below
+        known = min(stop or reach, reach, old + size)
         ffi.memmove(_at(new), _at(old), blocks.readable(old, known) - old)
         del view
+        blocks.end_block(old, new)
         return self._remember(turn, new, size)
 
     def _remember(self, turn: Turn, address: int, size: int) -> int:
         if address:
             turn.grown = address, address + size
         return address
+
+
+class Freeing(Slot):
+    """The slot of a free, in a debug region."""
+
+    __slots__ = ()
+
+    @try_from_entry
+    def serve(self, *arguments: int) -> int:
+        """What C calls. It takes no notice of what comes back."""
+        try:
+            return self._free(arguments)
+        except BaseException as error:  # noqa: BLE001  # raised again
+            return self._again(error, arguments)
+
+    def _again(self, error: BaseException, arguments: tuple[int, ...]) -> int:
+        self._free(arguments, repeated=True)
+        raise_behind(error)
+        return 0
+
+    def _free(self, arguments: tuple[int, ...], repeated: bool = False) -> int:
+        turn = self.turn()
+        if turn is None or turn.loan is None:
+            return 0
+        return self._give_back(turn, arguments[self._ptr_at or 0], repeated)
 
 
 def _at(address: int) -> CData:
@@ -350,8 +391,8 @@ def lend(turn: Turn, kind: str, roles: tuple[str, ...], signature: Signature) ->
     try:
         slot = idle.popleft()
     except IndexError:
-        slot = Reallocating(roles, idle) if kind == "realloc" else Allocating(roles, idle, kind == "calloc")
-        slot.make(signature)
+        slot = _new_slot(kind, roles, idle)
+        slot.make(signature if kind != "free" else signature._replace(result=POINTER))
         _all.append(slot)
     loan.slots.append(slot)
     slot.turn = ref(turn)
@@ -359,6 +400,12 @@ def lend(turn: Turn, kind: str, roles: tuple[str, ...], signature: Signature) ->
     if turn.loan is None:  # it ended meanwhile
         slot.chunk = _nobody
     return slot.function
+
+
+def _new_slot(kind: str, roles: tuple[str, ...], idle: deque[Slot]) -> Slot:
+    if kind == "realloc":
+        return Reallocating(roles, idle)
+    return Freeing(roles, idle) if kind == "free" else Allocating(roles, idle, kind == "calloc")
 
 
 def _harmless() -> int:

@@ -73,11 +73,12 @@ class FreeBlocks:
 
     @fast_path
     def take(self, size: int, taker: Taker, zero: bool) -> bool | None:
-        """Find a block of `size` bytes, a multiple of ALIGN, and put it into `taker.span`.
+        """Find a block of `size` bytes, rounded up to a multiple of ALIGN, and put it into `taker.span`.
 
         Returns:
             Whether it may be full of what was there; None when there is no block.
         """
+        size = size + ALIGN - 1 & -ALIGN or ALIGN
         freed = self.freed
         if freed and self._ranges is not None:
             span = freed[-1]

@@ -15,7 +15,6 @@ from .. import _hints as hints
 from .._bytecode import try_from_entry
 from . import _numpy_memory as memory
 from ._numpy_abi import allocator, default_capsule
-from ._numpy_blocks import ALIGN
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -135,7 +134,7 @@ class NumpyHandler:
             if free is not None and view is not None:
                 call.free = free
                 call.view = view
-                used = free.take(size + ALIGN - 1 & -ALIGN or ALIGN, call, zero)
+                used = free.take(size, call, zero)
                 span = call.span
         if span is None or (free := call.free) is None:
             self.pass_on(size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal, SupportsIndex, TypeAlias, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, TypeVar, cast, final, overload
 
 try:
     import numpy as np
@@ -28,6 +28,9 @@ from .._checks import checked_int
 from .._memory import Memory
 from ._callbacks import is_main_interpreter
 from ._numpy_blocks import FreeBlocks
+
+if TYPE_CHECKING:
+    from .._memory import Blocks
 
 S = TypeVar("S", bound=np.generic)
 OrderLike: TypeAlias = Literal["K", "A", "C", "F"] | None
@@ -220,7 +223,7 @@ class NumpyAllocator:
         if blocks is None:
             return None
         if free is None or blocks is not free.blocks:
-            free = self._free = FreeBlocks(blocks)
+            free = self._free = _debug_blocks(blocks) if blocks.debug else FreeBlocks(blocks)
         return free
 
     def _array(
@@ -234,6 +237,15 @@ class NumpyAllocator:
         # region, of which most is not there. And below that is no memoryview, which could be released.
         own = np.ndarray(size, np.uint8, view, start)
         return np.ndarray(dims, dtype, own, order=order)
+
+    def __repr__(self) -> str:
+        return f"<scopedbump.NumpyAllocator: {self._memory!r}>"
+
+
+def _debug_blocks(blocks: Blocks) -> FreeBlocks:
+    from .._debug._numpy_blocks import DebugFreeBlocks
+
+    return DebugFreeBlocks(blocks)
 
 
 NumpyAllocator.__module__ = "scopedbump"

@@ -81,6 +81,27 @@ if TYPE_CHECKING:
             """
             ...
 
+        @property
+        def light_guards(self) -> bool:
+            """Whether committed pages can be guards, for no mapping each, so that there may be millions."""
+            ...
+
+        def guard(self, address: int, size: int) -> None:
+            """Let whoever touches these whole pages get a fault. What was in them is lost, and takes no memory.
+
+            Raises:
+                CommitError: the system refused.
+            """
+            ...
+
+        def unguard(self, address: int, size: int) -> None:
+            """Make whole pages that were guarded usable: they read as zero.
+
+            Raises:
+                CommitError: the system refused.
+            """
+            ...
+
         def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
             """What gives back, in C, the reservation whose address is next in `taken` when it is asked for an item.
 

@@ -41,7 +41,7 @@ else:
 _DONTNEED: int | None = mmap.MADV_DONTNEED if sys.platform == "linux" else None
 _RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE
 # The advice of linux/include/uapi/asm-generic/mman-common.h. The numbers mean other things elsewhere.
-_HUGEPAGE, _DONTDUMP, _DODUMP = 14, 16, 17
+_HUGEPAGE, _DONTDUMP, _DODUMP, _GUARD_INSTALL, _GUARD_REMOVE = 14, 16, 17, 102, 103
 _LINUX = sys.platform == "linux"
 
 
@@ -59,6 +59,7 @@ class PosixPages:
         self._munmap = libc.munmap
         self._madvise = libc.madvise
         self._memset = libc.memset
+        self._light_guards: bool | None = None  # not yet asked for
         self.huge_size = 1 << 21 if _LINUX else 0  # of x86-64, and of arm64 with small pages
 
     def reserve(self, size: int, taken: list[int]) -> None:
@@ -102,6 +103,35 @@ class PosixPages:
     def discard(self, address: int, size: int) -> None:
         if _DONTNEED is not None:
             self._madvise(address, size, _DONTNEED)  # refused for locked memory: then it stays
+
+    @property
+    def light_guards(self) -> bool:
+        known = self._light_guards
+        if known is None:
+            known = self._light_guards = _LINUX and self._try_guard()
+        return known
+
+    def _try_guard(self) -> bool:
+        """Whether the kernel has guards without mappings: Linux 6.13 and later, and not in locked memory."""
+        size = self.page_size
+        address = self._mmap(0, size, _USABLE, _RESERVED, -1, 0)
+        if address == _FAILED:
+            return False
+        refused = self._madvise(address, size, _GUARD_INSTALL)
+        self._munmap(address, size)
+        return not refused
+
+    def guard(self, address: int, size: int) -> None:
+        if self.light_guards:
+            if not self._madvise(address, size, _GUARD_INSTALL):
+                return
+            self._light_guards = False  # memory was locked since
+        self.decommit(address, size)
+
+    def unguard(self, address: int, size: int) -> None:
+        if self.light_guards and not self._madvise(address, size, _GUARD_REMOVE):
+            return
+        self.commit(address, size)
 
     def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
         return map(self._munmap, taken, (size,))

@@ -44,6 +44,7 @@ class WindowsPages:
         self._alloc = kernel32.VirtualAlloc
         self._free = kernel32.VirtualFree
         self._zero = kernel32.RtlZeroMemory
+        self.light_guards = False
         self.huge_size = 0  # large pages need a privilege, and are locked in memory
 
     def reserve(self, size: int, taken: list[int]) -> None:
@@ -74,6 +75,12 @@ class WindowsPages:
 
     def discard(self, address: int, size: int) -> None:
         """Nothing: to decommit alone gives pages back, and then nobody may touch them."""
+
+    def guard(self, address: int, size: int) -> None:
+        self.decommit(address, size)
+
+    def unguard(self, address: int, size: int) -> None:
+        self.commit(address, size)
 
     def release(self, taken: Iterator[int], size: int) -> Iterator[object]:
         # MEM_RELEASE wants size 0 and the exact base.

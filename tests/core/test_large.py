@@ -26,8 +26,11 @@ def resident() -> int:
 
 
 def fill(region: Region, size: int, value: int = 1) -> None:
-    """Write a block of this size, and forget it."""
-    region.alloc(size, zero=False)[:] = bytes([value]) * size
+    """Write a block of this size, and forget it. By little pieces: some allocators keep large ones for a while."""
+    block = region.alloc(size, zero=False)
+    piece = bytes([value]) * min(size, 1 << 16)
+    for at in range(0, size, len(piece)):
+        block[at : at + len(piece)] = piece[: size - at]
 
 
 def flags_of(address: int) -> set[str]:

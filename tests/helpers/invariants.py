@@ -25,7 +25,7 @@ def check(region: Region) -> None:
     assert chunk.limit in (-1, chunk.zeroed)
     assert chunk.cursor <= chunk.zeroed <= reservation.size
     assert chunk.zeroed <= reservation.committed <= round_up(reservation.size, 1 << 16) or chunk.limit == -1
-    assert chunk.view is not None and chunk.view.nbytes == reservation.size
+    assert chunk.view is not None and chunk.view.nbytes == reservation.extent
     assert chunk.state in (OPEN, SUSPENDED) and (chunk.inner is not None) == (chunk.state == SUSPENDED)
     _check_ahead(chunk)
     if chunk.inner is None:  # zeroed means zero: looked at up to where anybody has ever written
@@ -41,6 +41,9 @@ def check(region: Region) -> None:
 def _check_ahead(chunk: Chunk) -> None:
     """Assert those of what was taken ahead."""
     reservation = chunk.reservation
+    if chunk.debug:
+        _check_debug_ahead(chunk)
+        return
     for ahead in reservation.aheads:
         assert 0 <= ahead.start <= ahead.start + ahead.end <= ahead.start + ahead.ready <= ahead.stop
         assert ahead.limit in (-1, ahead.ready if ahead.seat < 0 and ahead.open and atomic else -1)
@@ -50,3 +53,17 @@ def _check_ahead(chunk: Chunk) -> None:
         assert ahead.ready == 0 or ahead.start <= ahead.committed
     gaps = [place for gap in chunk.gaps() for place in gap]
     assert gaps == sorted(gaps)
+
+
+def _check_debug_ahead(chunk: Chunk) -> None:
+    """Assert those of what a debug region took ahead."""
+    from scopedbump._debug._ahead import DebugAhead
+
+    reservation = chunk.reservation
+    for ahead in reservation.aheads:
+        if isinstance(ahead, DebugAhead) and ahead.block is not None and ahead.twin is not None:
+            block, twin = ahead.block, ahead.twin
+            assert twin in reservation.aheads and twin.stop - twin.start >= ahead.end
+            assert 0 <= ahead.end <= (ahead.ready if ahead.open else ahead.end) <= block.edge - block.address
+            assert block.first <= block.address <= reservation.address + ahead.committed <= block.edge
+            assert ahead.open or ahead.limit == -1

@@ -21,7 +21,8 @@ import pytest
 import scopedbump
 from helpers import TESTS
 from helpers.support import collect as collect_where_nothing_counts
-from scopedbump import _atomic, _lifetime, _pages, _pool, _reservation, _views, bump_region
+from helpers.support import end_quarantine
+from scopedbump import _atomic, _lifetime, _options, _pages, _pool, _reservation, _views, bump_region
 
 if TYPE_CHECKING:
     from scopedbump._pages import Pages
@@ -97,6 +98,9 @@ class Book:
 @contextmanager
 def ledger() -> Iterator[Book]:
     """Every reservation is entered in a book, empty in the end; the package's own lists have nothing new."""
+    if _options.debug_by_default:
+        bump_region().close()  # the first one makes the fault handler, which stays
+    end_quarantine()
     before = _pages.system_pages
     known = [list(records) for _, records in RECORDS]
     book = Book(before)
@@ -108,6 +112,7 @@ def ledger() -> Iterator[Book]:
             for _, records in RECORDS:
                 records.clear()
             return
+        end_quarantine()
         assert not book.reserved, f"{len(book.reserved)} reservations were not given back"
         for (name, records), old in zip(RECORDS, known, strict=True):
             left = [record for record in records if record not in old]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,26 @@ def test_system_libraries_are_called_with_arguments_in_a_region() -> None:
     ):
         assert what in said
     assert "getaddrinfo: 127.0.0.1:80" in said
+
+
+def test_an_overrun_is_found_both_ways() -> None:
+    """The block, the line that made it and the one that called C are named; the README shows the very output."""
+    pytest.importorskip("cffi")
+    said = run("find_the_overrun.py")
+    if "can't be told here" in said or "there is no" in said:
+        pytest.skip(said)
+    said = re.sub(r"\S*(examples/find_the_overrun\.py)", r"\1", said)
+    said = re.sub(r"    at lib\S+ \(.*\)\n", "", said)  # which instruction that is depends on the library
+    assert said.count("a write 1 byte past the end of the block of 4096 bytes") == 2, said
+    for function in ("unpack_with_ctypes", "unpack_with_cffi"):
+        place = rf"examples/find_the_overrun\.py:\d+ in {function}\n"
+        assert re.search(rf"{function}: the right text, but\n.*\n.*, made at {place} +by {place}", said), said
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("$ python examples/find_the_overrun.py\n")[2].partition("```")[0]
+    if shown:
+        shown = re.sub(r"    at lib\S+ \(.*\)\n", "", shown)
+        expected, given = (re.sub("0x[0-9a-f]+", "0x", text) for text in (shown, said))
+        assert given == expected
 
 
 def test_a_library_that_takes_an_allocator_serves_all_callers() -> None:

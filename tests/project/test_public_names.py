@@ -12,11 +12,12 @@ import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import _cffi_backend
 import pytest
 
 import scopedbump
 from helpers.support import needs_gil
-from scopedbump import _atomic, _bytecode
+from scopedbump import _atomic, _bytecode, debug
 
 PUBLIC = {
     "DEFAULT_SIZE",
@@ -35,6 +36,7 @@ PUBLIC = {
     "HeapAllocator",
     "NoRegionError",
     "OpenRegion",
+    "OverrunError",
     "PoolFullError",
     "PoolStats",
     "Region",
@@ -69,6 +71,7 @@ METHODS = {
         "numpy",
         "peak",
         "released",
+        "report",
         "reset",
         "scope",
         "size",
@@ -118,11 +121,13 @@ def signatures(thing: object) -> Iterator[Callable[..., object]]:
                 yield function
 
 
-@pytest.mark.parametrize("module", ["scopedbump", "scopedbump.asgi", "scopedbump.wsgi"])
+@pytest.mark.parametrize("module", ["scopedbump", "scopedbump.asgi", "scopedbump.debug", "scopedbump.wsgi"])
 def test_annotations_resolve(module: str) -> None:
     """`typing.get_type_hints` finds what every public signature names, as tools that work at run time do."""
     pytest.importorskip("numpy", reason="some signatures name types of NumPy's")
     names = [*PUBLIC, "NumpyAllocator", "NumpyHandler"] if module == "scopedbump" else ["ScratchMiddleware"]
+    if module == "scopedbump.debug":
+        names = [*debug.__all__]
     if not _atomic.atomic and "NumpyHandler" in names:
         names.remove("NumpyHandler")
     count = 0
@@ -185,6 +190,25 @@ def test_the_public_names_are_these() -> None:
     assert all(getattr(scopedbump, name) is not None for name in PUBLIC)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         scopedbump.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_reprs_say_whose_memory_it_is() -> None:
+    """What a prompt shows of an adapter names the region, or the heap."""
+    ffi = _cffi_backend.FFI()
+    with scopedbump.bump_region(4096, name="work") as a:
+        shown = repr(a)
+        for adapter in (a.ctypes, a.cffi(ffi), a.as_current()):
+            assert shown in repr(adapter) and "object at" not in repr(adapter)
+    assert repr(scopedbump.heap) == "scopedbump.heap"
+    assert repr(scopedbump.heap.ctypes) == "<scopedbump.CtypesAllocator: heap>"
+    assert repr(scopedbump.heap.cffi(ffi)) == "<scopedbump.CffiAllocator: heap>"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PUBLIC if name.endswith(("Error", "Warning"))))
+def test_an_error_can_be_made_without_its_arguments(name: str) -> None:
+    """As tblib does, with which Dask sends exceptions from process to process: `cls.__new__(cls)`, and then state."""
+    kind = getattr(scopedbump, name)
+    assert type(kind.__new__(kind)) is kind
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
