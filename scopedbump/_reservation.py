@@ -125,12 +125,14 @@ class Reservation:
     def clear(self, start: int, stop: int) -> None:
         """Zero committed memory that is the caller's alone. Large stretches are not touched where nobody wrote."""
         pages = self.pages
-        known = stop <= self.backed or stop - start < LARGE_CLEAR
-        found = [(start, stop)] if known else self.touched(start, stop)
+        if stop - start < LARGE_CLEAR or stop <= self.backed:
+            pages.clear(self.address + start, stop - start)
+            return
+        found = self.touched(start, stop)
         for first, last in found:
             pages.clear(self.address + first, last - first)
         # To ask costs a tenth of clearing, so it is not asked twice. What is short is cleared without asking anyway.
-        if self.backed < stop and start < self.backed + LARGE_CLEAR and found == [(start, stop)]:
+        if start < self.backed + LARGE_CLEAR and found == [(start, stop)]:
             self.backed = stop
 
     def touched(self, start: int, stop: int) -> list[tuple[int, int]]:
