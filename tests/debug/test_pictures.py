@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -58,6 +57,7 @@ def test_a_picture_of_many_blocks_is_bounded() -> None:
 @pytest.mark.skipif(_trace._found is None, reason="there is no tracemalloc to tell")
 def test_blocks_are_in_the_snapshots_of_tracemalloc_until_they_end() -> None:
     """While tracemalloc traces, blocks are in a domain of their own; after the end they are gone."""
+    import tracemalloc
 
     def bytes_of_blocks() -> int:
         snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, _trace.DOMAIN)])
