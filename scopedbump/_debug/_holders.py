@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import _cffi_backend
 
 from .._errors import EscapeError, EscapeWarning
-from .._lifetime import ADDRESS, ffi
+from .._lifetime import ADDRESS, COUNTED, ffi
 from ._places import is_ours, line_of, shown_path
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def tell(region: object, found: tuple[Holder, ...], escape: Escape) -> None:
 
 def in_words(found: tuple[Holder, ...]) -> str:
     """The first of them, one a line."""
+    if not COUNTED:
+        return "which objects do is known to CPython only"
     if not found:
         return "nothing that the garbage collector knows, so it may be an object of an extension"
     rest = [f"and {len(found) - _MOST_SHOWN} more"] if len(found) > _MOST_SHOWN else []
@@ -79,6 +81,8 @@ def holders_of(ranges: list[tuple[int, int]], ledger: Ledger, revoked: Iterable[
         ledger: which blocks lie there.
         revoked: views that will be revoked, and so hold nothing.
     """
+    if not COUNTED:  # there the collector does not say who refers to what
+        return ()
     known = {id(view) for view in revoked}
     found: dict[tuple[int, str], Holder] = {}
     for thing, name in _named(ranges):

@@ -10,6 +10,9 @@ import pytest
 
 import scopedbump
 
+tells_of_faults = pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="faults are explained in CPython only"
+)
 ROOT = Path(scopedbump.__file__).parent.parent
 
 HEAD = """
@@ -51,6 +54,7 @@ def test_after():
 """
 
 
+@tells_of_faults
 @pytest.mark.parametrize("how", ["option", "ini", "marker", "no faulthandler", "xdist"])
 def test_an_overrun_fails_the_test_that_did_it(how: str, tmp_path: Path) -> None:
     """The test is FAILED, with its own section and the lines of both; the next tests run in the same process."""
@@ -77,6 +81,7 @@ def test_an_overrun_fails_the_test_that_did_it(how: str, tmp_path: Path) -> None
     assert "by test_them.py:5 in poke" in output
 
 
+@tells_of_faults
 def test_each_kind_of_finding_fails_its_test(tmp_path: Path) -> None:
     """Canaries, use after the end, findings in the fixture's region, and escapes where the marker asks."""
     status, output = run(
