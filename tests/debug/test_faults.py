@@ -20,9 +20,7 @@ from scopedbump import OverrunError, Region, bump_region, debug
 here = Path(__file__).name
 
 dies_by_signals = pytest.mark.skipif(sys.platform == "win32", reason="there ctypes makes an OSError of a fault")
-tells_of_faults = pytest.mark.skipif(
-    sys.implementation.name != "cpython", reason="faults are explained in CPython only"
-)
+tells_of_faults = pytest.mark.skipif(sys.implementation.name != "cpython", reason="CPython alone explains faults")
 
 
 def last_after(region: Region, before: int, address: int) -> debug.Finding:

@@ -10,9 +10,7 @@ import pytest
 
 import scopedbump
 
-tells_of_faults = pytest.mark.skipif(
-    sys.implementation.name != "cpython", reason="faults are explained in CPython only"
-)
+tells_of_faults = pytest.mark.skipif(sys.implementation.name != "cpython", reason="CPython alone explains faults")
 ROOT = Path(scopedbump.__file__).parent.parent
 
 HEAD = """
