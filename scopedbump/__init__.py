@@ -2,6 +2,17 @@
 
 `with bump_region() as a:` reserves address space; `a.alloc(n)` moves a cursor; the end of the block gives
 everything back. Whatever still points into the region then is either revoked or keeps its memory.
+
+    bump_region, Region                       a region of your own
+    RegionPool, current_region                warm regions, one for each request or call; PoolStats, OpenRegion
+    Allocator, TypedAllocator, heap           what a library asks for, and what serves without a region
+    Writer                                    a block that grows in place
+    CtypesAllocator, CffiAllocator, CData     what `a.ctypes` and `a.cffi(ffi)` are and make
+    NumpyAllocator, NumpyHandler              what `a.numpy` and `a.numpy.handler()` are
+    CtypesHooks, CffiHooks                    C libraries that allocate in a region
+    ScopedBumpError                           the root of all errors
+    scopedbump.debug, .pytest_plugin          debug regions: who wrote past which block
+    scopedbump.asgi, .wsgi, .django, .flask, .aiohttp    middlewares
 """
 
 # Nothing is imported before it is used: who imports a library that could use a region pays nothing for it.

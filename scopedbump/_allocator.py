@@ -90,6 +90,9 @@ class HeapAllocator:
 
         return HeapObjects(ffi)
 
+    def __repr__(self) -> str:
+        return "scopedbump.heap"
+
 
 @cache
 def _ctypes() -> hints.CtypesAllocator:

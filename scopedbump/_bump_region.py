@@ -55,14 +55,10 @@ def bump_region(
     import array  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     if options.debug:
-        return _debug_region(size, options)
-    return new_region(_own.reserve(size, options.wipe), options)
+        from ._debug._memory import DebugOwn
 
-
-def _debug_region(size: int, options: Options) -> Region:
-    from ._debug._memory import DebugOwn
-
-    return new_region(DebugOwn(options.name).reserve(size, options.secret), options)
+        return new_region(DebugOwn(options.name).reserve(size, options.secret), options)
+    return new_region(_own.reserve(size, options.secret), options)
 
 
 class _Own:

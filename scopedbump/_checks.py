@@ -8,6 +8,10 @@ from _operator import index
 from . import _hints as hints
 from ._layout import ALIGN
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._pool import RegionPool
+
 
 def checked_escape(value: hints.Escape) -> hints.Escape:
     """An escape policy, or ValueError with the value in the message."""
@@ -44,6 +48,17 @@ def checked_name(value: str) -> str:
     """The name of a region or pool."""
     if not isinstance(value, str):
         raise TypeError(f"name must be a str, not {value!r}")
+    return value
+
+
+def checked_pool(value: RegionPool | None) -> RegionPool:
+    """The pool that a middleware was given, or one of its own."""
+    from ._pool import RegionPool
+
+    if value is None:
+        return RegionPool(name="request")
+    if not isinstance(value, RegionPool):
+        raise TypeError(f"pool must be a RegionPool or None, not {value!r}")
     return value
 
 

@@ -112,8 +112,8 @@ class Chunk:
     )
 
     region: ref[object]
-    max_batch = 256  # more objects at once would set off the garbage collector
-    debug = False
+    max_batch: int = 256  # more objects at once would set off the garbage collector
+    debug: bool = False
 
     def __init__(
         self,
@@ -124,24 +124,26 @@ class Chunk:
         outer: Chunk | None = None,
         cursor: int = 0,
     ) -> None:
-        self.reservation = reservation
+        self.reservation: Reservation = reservation
         self.lock: Lock | None = reservation.lock
         self.exporter: Exporter | None = exporter
         self.tenure: Tenure | None = tenure
-        self.outer = outer
-        self.start = start
-        self.cursor = self.zeroed = self.peak = cursor
-        self.limit = -1
+        self.outer: Chunk | None = outer
+        self.start: int = start
+        self.cursor: int = cursor
+        self.zeroed: int = cursor
+        self.peak: int = cursor
+        self.limit: int = -1
         self.ahead: Ahead | None = None
-        self.state = OPEN
+        self.state: int = OPEN
         self.inner: Chunk | None = None
         self.views: list[memoryview] = []
         self.stale: list[memoryview] | None = None
         self._prune_at = _views.PRUNE_AT
-        self._prunes = 0
+        self._prunes: int = 0
         self.batches: dict[int, Callable[[], None]] | None = None
-        self.escaped = False
-        self.erasers = 0
+        self.escaped: bool = False
+        self.erasers: int = 0
         self.kept: ref[object] | None = None
         self.view: memoryview | None = exporter.view()
 

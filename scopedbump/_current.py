@@ -65,5 +65,8 @@ class Current:
             except ValueError:
                 pass  # left in another context than entered, as generators may be: the region was current there only
 
+    def __repr__(self) -> str:
+        return f"<{self._region!r} as the current region of a block>"
+
 
 current_region.__module__ = "scopedbump"

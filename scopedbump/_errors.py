@@ -51,7 +51,9 @@ class PoolFullError(ScopedBumpError, RuntimeError):
     """As many regions of the pool are open as its `max_out` allows: try again when one of them has ended."""
 
 
-class RegionFullError(ScopedBumpError, MemoryError):
+# MemoryError comes first in what derives from it: it has a `__new__` of its own, which is refused to those whose first
+# base has another. Who calls it by name (tblib, with which Dask sends exceptions) could not load them.
+class RegionFullError(MemoryError, ScopedBumpError):
     """The region has no room left for a request; it goes on serving what fits.
 
     Attributes:
@@ -91,7 +93,7 @@ class ReserveError(ScopedBumpError, OSError):
     """The operating system refused to reserve address space; `errno` or `winerror` says why."""
 
 
-class CommitError(ScopedBumpError, MemoryError):
+class CommitError(MemoryError, ScopedBumpError):
     """The operating system refused to make reserved memory usable.
 
     Attributes:
@@ -124,14 +126,9 @@ class OverrunError(ScopedBumpError, RuntimeError):
         self.findings = findings
 
     def __str__(self) -> str:
-        count = len(self.findings)
-        head = "1 finding" if count == 1 else f"{count} findings"
-        shown = [f"  {finding.text}" for finding in self.findings[:_MOST_SHOWN]]
-        rest = [f"  and {count - _MOST_SHOWN} more, in `findings`"] if count > _MOST_SHOWN else []
-        return "\n".join([f"{head} in a debug region", *shown, *rest])
+        from ._debug._findings import summary
 
-
-_MOST_SHOWN = 10
+        return summary(self.findings)
 
 
 class EscapeError(ScopedBumpError, BufferError):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import ref
 
 from . import _views
-from ._atomic import critical
+from ._atomic import atomic, critical, new_lock
 from ._chunk import Chunk
 from ._errors import CommitError, PoolFullError
 from ._lifetime import Exporter, drop_dead_keepers, owners
@@ -58,6 +58,7 @@ class Lease:
     """The tenure of a pool's region: one use of a reservation. Its end, or its death, gives the reservation back.
 
     Attributes:
+        number: the how many-th of its pool, as more than one may begin in one tick of the clock.
         over: whether the region has come to its end.
         region: the region, as long as somebody has it; None before it is made.
         since: when it was made, in seconds of the monotonic clock.
@@ -72,6 +73,7 @@ class Lease:
         "_process",
         "_proven",
         "lock",
+        "number",
         "over",
         "region",
         "since",
@@ -83,6 +85,7 @@ class Lease:
         self._place = place
         self.region: ref[Region] | None = None
         self.since = monotonic()
+        self.number = free_list.leases
         self._held = False  # by views that are still referred to
         self._proven = False  # whether the reservation's numbers say how far it was written and is committed
         self.over = False
@@ -92,7 +95,7 @@ class Lease:
     def renew(self, reservation: Reservation) -> Chunk:
         chunk, lease = self._free_list.acquire(self._place)
         lease.region = self.region
-        lease.since = self.since
+        lease.since, lease.number = self.since, self.number
         self._place = None  # the other one's by now
         return chunk
 
@@ -171,6 +174,7 @@ class FreeList:
         "closed",
         "idle",
         "leases",
+        "lock",
         "max_idle",
         "max_out",
         "misses",
@@ -194,6 +198,7 @@ class FreeList:
         self.name = options.name
         self.closed = False
         self.idle: deque[tuple[Memory, Exporter | None]] = deque()
+        self.lock = new_lock()
         self._quiet_until = 0.0
         self._start_counting()
 
@@ -250,8 +255,12 @@ class FreeList:
             self.look_around()
             drop_dead_keepers()
             memory, exporter = reserve(self.size, self.secret), None
-            self.misses += 1
-        self.leases += 1
+            self._count(1)
+        else:
+            if atomic:
+                self.leases += 1
+            else:
+                self._count()
         if self._complaint is not None:
             self._complain()
         if len(self.idle) < self._least_idle:
@@ -263,6 +272,11 @@ class FreeList:
         else:
             exporter.keeper.owner = lease
         return Chunk(reservation, exporter, lease), lease
+
+    @critical
+    def _count(self, missed: int = 0) -> None:
+        self.leases += 1
+        self.misses += missed
 
     def note_use(self, used: int) -> None:
         """A region has ended that used so many bytes."""
@@ -368,3 +382,12 @@ class FreeList:
             if lease.reservation_of(self) is not None:
                 (escaped if lease.over else opened).append(lease)
         return opened, escaped
+
+
+def new_free_list(size: int, max_idle: int | None, max_out: int | None, options: Options) -> FreeList:
+    """An empty one; that of a debug pool stays empty."""
+    if options.debug:
+        from ._debug._pool import DebugFreeList
+
+        return DebugFreeList(size, max_idle, max_out, options)
+    return FreeList(size, max_idle, max_out, options)

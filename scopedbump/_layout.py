@@ -15,8 +15,8 @@ PAGE = 1 << 12
 """The largest alignment that needs no look at an address: reservations start at a page, here and everywhere."""
 
 SMALL_PAGES = 1 << 22
-"""Up to where a region lies in pages of the ordinary size, in bytes: a little use costs a little. Behind it huge pages
-are used where they can be, for there a fault for each small page costs more than all the rest."""
+"""Up to where a region lies in pages of the ordinary size, in bytes: a little use costs a little. Behind it, and in a
+block that reaches there, huge pages are used where they can be, for small ones cost a fault each."""
 
 HUGE_PAGE = 1 << 21
 """Bytes of a huge page."""

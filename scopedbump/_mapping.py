@@ -10,6 +10,8 @@ import sys
 from _operator import not_
 from itertools import compress, starmap
 
+from ._errors import ReserveError
+from ._layout import SMALL_PAGES, round_up
 from ._lifetime import CHAR_POINTER, ffi
 
 try:
@@ -28,12 +30,25 @@ if TYPE_CHECKING:
 _refused: list[tuple[list[int], int, Pages]] = []
 
 
-def map_range(length: int, pages: Pages) -> tuple[int, CData]:
-    """Take address space: where it is, and the mapping, which keeps it.
+def map_range(size: int, pages: Pages) -> tuple[int, CData]:
+    """Take address space: where it is, and the mapping, which keeps it. A large range begins where a huge page may.
 
     Raises:
         ReserveError: the operating system refused.
     """
+    _offer_again()
+    length = round_up(size, pages.granularity)
+    huge = pages.huge_size
+    if huge and size > SMALL_PAGES:
+        try:
+            address, mapping = _map(length + huge, pages)
+            return round_up(address, huge), mapping
+        except ReserveError:
+            pass  # a limit may leave just what is needed
+    return _map(length, pages)
+
+
+def _map(length: int, pages: Pages) -> tuple[int, CData]:
     taken: list[int] = []
     give_back = _giver_back(taken, length, pages)  # made before there is anything that could be lost
     try:
@@ -45,7 +60,7 @@ def map_range(length: int, pages: Pages) -> tuple[int, CData]:
         raise
 
 
-def offer_again() -> None:
+def _offer_again() -> None:
     """Give back what the system refused to take back, as it does with too many mappings."""
     for _ in range(len(_refused)):
         taken, length, pages = _refused.pop()

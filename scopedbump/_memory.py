@@ -10,7 +10,7 @@ from ._atomic import fast_path
 from ._chunk import OPEN, UNBACKED
 from ._errors import RegionClosedError, ScopedBumpError
 from ._holding import holding_pointer
-from ._layout import PAGE
+from ._layout import PAGE, WINDOW
 from ._slab import batches
 
 TYPE_CHECKING = False
@@ -260,7 +260,8 @@ class Blocks:
             chunk.clear(view, max(start, zeroed), start + size)
         elif zeroed < 0:
             chunk.spoil(view, start, start + size)
-        chunk.prepare()
+        if size <= WINDOW:
+            chunk.prepare()
         address = chunk.reservation.address
         return address + start, address + mark
 

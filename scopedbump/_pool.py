@@ -14,19 +14,18 @@ import array  # noqa: F401  # pyright: ignore[reportUnusedImport]  # as in `bump
 import os
 import sys
 from collections.abc import Callable
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar, final
 from weakref import ref
 
-from . import _options, _pages, _sent
+from . import _pages, _sent
 from ._checks import checked_escape, checked_int, checked_name
 from ._errors import Escape, RegionClosedError
-from ._free_list import FreeList
+from ._free_list import FreeList, new_free_list
 from ._layout import round_up
-from ._options import DEFAULT_SIZE, Options
+from ._options import DEFAULT_SIZE, Options, wants_debug
 from ._places import Place
-from ._pool_stats import OpenRegion, PoolStats
+from ._pool_stats import OpenRegion, PoolStats, open_regions, stats_of
 from ._region import Region, new_region
 from ._reservation import Reservation
 from ._unbacked import Unbacked
@@ -54,6 +53,12 @@ class RegionPool:
         wipe: as for `bump_region`, for each of its regions.
         debug: as for `bump_region`. Each region then has addresses of its own: a pointer that C kept from an earlier
             one faults instead of writing into the next, and nothing is warm.
+
+    How large: `size` is the most that one request may ever need; going beyond it is a RegionFullError, which makes a
+    good 413. With RLIMIT_AS set, `size` times the requests at a time must fit. A route that wants another size takes
+    it from another pool. Leave `max_idle` and `retain` alone, unless an idle pool must hold less: pages above `retain`
+    cost two system calls, and page faults the next time. A pool that misses or gives pages back all the time says so
+    in the log `scopedbump`, once a minute at most. `stats()` says what it does.
 
     Raises:
         TypeError, ValueError: an argument is no int, or size or max_out is not positive, or max_idle or retain is
@@ -89,7 +94,7 @@ class RegionPool:
             retain = round_up(checked_int(retain, "retain", 0), _pages.system_pages.page_size)
         if max_out is not None:
             max_out = checked_int(max_out, "max_out", 1)
-        self._options = Options(checked_name(name), "keep", bool(wipe), retain, _options.wants_debug(debug))
+        self._options = Options(checked_name(name), "keep", bool(wipe), retain, wants_debug(debug))
         self._begin(new_free_list(size, max_idle, max_out, self._options))
         _pools.add(ref(self, _pools.discard))
         self._key = _sent.new_key(self)
@@ -158,30 +163,11 @@ class RegionPool:
 
     def open_regions(self) -> list[OpenRegion]:
         """The regions that are open and hold memory of this pool, the oldest first, to see who has them."""
-        free_list = self._free_list
-        free_list.look_around()
-        now = monotonic()
-        found: list[OpenRegion] = []
-        for lease in sorted(free_list.out()[0], key=lambda lease: lease.since):
-            region = None if lease.region is None else lease.region()
-            if region is not None:
-                found.append(OpenRegion(region.name, now - lease.since, region.used))
-        return found
+        return open_regions(self._free_list)
 
     def stats(self) -> PoolStats:
         """What the pool did since it was made (in a child process: since the fork), and what it holds."""
-        free_list = self._free_list
-        free_list.look_around()
-        opened, escaped = free_list.out()
-        idle = [memory[0] for memory, _ in free_list.idle.copy()]
-        out = [lease.reservation_of(free_list) for lease in (*opened, *escaped)]
-        committed = sum(reservation.usable(0) for reservation in (*out, *idle) if reservation is not None)
-        leases, misses, places = free_list.leases, free_list.misses, free_list.places
-        refused, waited = (0, 0) if places is None else (places.refused, places.waited)
-        counts = len(idle), len(opened), len(escaped)
-        return PoolStats(
-            leases, leases - misses, misses, *counts, committed, free_list.peak, refused, waited, free_list.overflowed
-        )
+        return stats_of(self._free_list)
 
     def close(self) -> None:
         """Give the idle reservations back to the system, and take none any more.
@@ -245,30 +231,12 @@ class RegionPool:
         self._free_list = free_list
 
 
-def new_free_list(size: int, max_idle: int | None, max_out: int | None, options: Options) -> FreeList:
-    """An empty one; that of a debug pool stays empty."""
-    if options.debug:
-        from ._debug._pool import DebugFreeList
-
-        return DebugFreeList(size, max_idle, max_out, options)
-    return FreeList(size, max_idle, max_out, options)
-
-
 def _leased(free_list: FreeList, place: Place | None, options: Options) -> Region:
     chunk, lease = free_list.acquire(place)
     chunk.prepare()
     region = new_region(chunk, options)
     lease.region = ref(region)
     return region
-
-
-def checked_pool(value: RegionPool | None) -> RegionPool:
-    """The pool that a middleware was given, or one of its own."""
-    if value is None:
-        return RegionPool(name="request")
-    if not isinstance(value, RegionPool):
-        raise TypeError(f"pool must be a RegionPool or None, not {value!r}")
-    return value
 
 
 RegionPool.__module__ = "scopedbump"

@@ -14,20 +14,21 @@ The rules (numbers are those of the promises in the README):
 
 from __future__ import annotations
 
-from _operator import index
 from _warnings import warn
 from _weakref import ref
 
 from . import _hints as hints
 from . import _views
+from ._addresses import address_in, lies_in
 from ._atomic import fast_path
 from ._bytecode import try_from_entry
 from ._checks import checked_align, checked_escape, checked_int
 from ._chunk import ENDED, OPEN, RESETTING, SUSPENDED, UNBACKED, Chunk
 from ._content import ITEM_SIZES, alloc_array, cast, copy_buffer
-from ._errors import EscapeError, EscapeWarning, RegionBusyError, RegionClosedError
-from ._layout import ALIGN, PAGE, round_up
-from ._lifetime import ADDRESS, ffi, still_there
+from ._errors import RegionBusyError, RegionClosedError
+from ._escape import tell_of_escape
+from ._layout import ALIGN, PAGE, WINDOW, round_up
+from ._lifetime import still_there
 from ._restart import restart
 from ._slab_of_blocks import block_slab
 from ._unbacked import Unbacked
@@ -47,6 +48,13 @@ class Region:
     Made by `bump_region()`, `Region.scope()` and `RegionPool.region()`. A context manager: the end of the block
     closes it.
 
+        to allocate   alloc, copy, array, slab, writer (free does nothing)
+        for C         ctypes, cffi(ffi); for NumPy: numpy
+        to use again  scope, reset
+        to end        close, or the end of the block
+        to ask        report(); name, size, used, available, committed, peak, closed, released; address(view)
+        as_current    makes it what current_region() returns
+
     Thread safety: any thread may allocate at any moment. Scopes, `reset` and `close` belong to one thread;
     called while others allocate they are safe, and what others then get is an error or a valid block.
     """
@@ -59,6 +67,7 @@ class Region:
     _parent: Region | None
 
     def __init__(self, *arguments: object, **options: object) -> None:
+        """Not to be called: a region is made by bump_region(), RegionPool.region() or Region.scope()."""
         raise TypeError("a Region is made by bump_region(), RegionPool.region() or Region.scope()")
 
     # -- allocating
@@ -131,9 +140,13 @@ class Region:
                     chunk.clear(view, max(start, zeroed), start + size)
                 elif zeroed < 0:
                     chunk.spoil(view, start, start + size)
-                chunk.prepare()
+                if size <= WINDOW:  # behind a large block most often comes another one, or nothing
+                    chunk.prepare()
                 return chunk, view, start, mark
-            self._open_chunk().make_room(size, align, self.name)
+            if chunk.state == UNBACKED:
+                self._back(chunk)
+            else:
+                self._open_chunk().make_room(size, align, self.name)
 
     def _open_chunk(self) -> Chunk:
         """The chunk, or the error that says why nothing can be allocated."""
@@ -322,7 +335,8 @@ class Region:
             ReserveError, MemoryError: there was no fresh reservation to be had, or no memory for it. The views are
                 revoked, the region goes on behind what was used.
         """
-        restart(self)
+        if self._chunk.state != UNBACKED:  # else nothing was used
+            restart(self, self._options)
 
     def as_current(self) -> hints.Current:
         """A `with` block in which `current_region()` is this region. It does not close the region.
@@ -407,14 +421,7 @@ class Region:
         if mine and self._options.debug:
             chunk.tell_of_end(self, escape, told)
         elif mine and escape != "keep" and chunk.escaped and still_there(chunk.kept):
-            what = (
-                f"{self!r}: something still points into it at its end (a slice, an ndarray, a ctypes or cffi object "
-                "made from it) and keeps its memory; drop it first, or copy what is needed longer "
-                "(with debug=True or SCOPEDBUMP_DEBUG=1 it is said what it is, and where it was made)"
-            )
-            if escape == "raise":
-                raise EscapeError(what)
-            warn(what, EscapeWarning, stacklevel=3)
+            tell_of_escape(self, escape)
 
     def __reduce__(self) -> hints.NoReturn:
         raise TypeError(
@@ -503,39 +510,25 @@ class Region:
         """
         if self.closed:
             raise self._closed_error()
-        start, stop = _extent(view)
-        if not self._chunk.covers(start, stop):
-            raise ValueError(f"{view!r} does not lie in {self!r}")
-        return start
+        return address_in(self._chunk, view, self)
 
     def __contains__(self, item: hints.Buffer | int) -> bool:
         """Whether a buffer or an absolute address lies in this region; nothing lies in a closed one."""
         if self.closed:
             return False
-        if isinstance(item, int):
-            return self._chunk.covers(index(item), index(item) + 1)
-        return self._chunk.covers(*_extent(item))
+        return lies_in(self._chunk, item)
 
     def report(self) -> str:
         """What is in this region, in words: totals, and of a debug region a table of its blocks by place."""
-        committed = f"committed {self.committed}"
-        totals = f"{self!r}\n  used {self.used}, peak {self.peak}, available {self.available}, {committed}"
-        if not self._options.debug:
-            return totals
-        from ._debug._pictures import table_of
+        from ._report import report
 
-        return f"{totals}\n{table_of(self._chunk)}"
+        return report(self, self._chunk)
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from html import escape
+        from ._report import html
 
-        text = f"<pre>{escape(self.report())}</pre>"
-        if not self._options.debug:
-            return text
-        from .debug import svg
-
-        return text + svg(self)
+        return html(self, self._chunk)
 
     def __repr__(self) -> str:
         state = self._chunk.state
@@ -573,12 +566,3 @@ def new_region(chunk: Chunk, options: Options, parent: Region | None = None) -> 
 
 
 Region.__module__ = "scopedbump"
-
-
-def _extent(view: hints.Buffer) -> tuple[int, int]:
-    try:
-        data = ffi.from_buffer(view)
-    except (TypeError, BufferError) as refusal:
-        raise TypeError(f"a contiguous buffer is needed, not {view!r}: {refusal}") from None
-    start = int(ffi.cast(ADDRESS, data))
-    return start, start + len(data)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from . import _pages
 from ._atomic import critical, new_lock
-from ._errors import CommitError, ReserveError
+from ._errors import CommitError
 from ._layout import LARGE_CLEAR, SMALL_PAGES, commit_target, round_up
-from ._mapping import map_range, offer_again
+from ._mapping import map_range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,18 +27,32 @@ class Reservation:
         address: where it starts.
         size: bytes that were asked for; the range itself is rounded up to the system's granularity.
         aheads: what was taken ahead, for blocks that grow: gaps in what is committed.
+        backed: bytes from the start that have memory behind them, but for short stretches: they are cleared unasked.
         committed: bytes from the start that are usable, but for those gaps.
         dirty: bytes from the start that may have been written to; those above are zero.
         extent: bytes of the range in which blocks lie: `size`, and in debug regions more.
         lock: for the critical sections of whoever bumps in here.
         lowered: how often `committed` was lowered.
+        pages: what to ask of the operating system.
         secret: whether core dumps leave it out.
     """
 
-    __slots__ = ("_pages", "address", "aheads", "committed", "dirty", "extent", "lock", "lowered", "secret", "size")
+    __slots__ = (
+        "address",
+        "aheads",
+        "backed",
+        "committed",
+        "dirty",
+        "extent",
+        "lock",
+        "lowered",
+        "pages",
+        "secret",
+        "size",
+    )
 
     def __init__(self, address: int, size: int, secret: bool, pages: Pages) -> None:
-        self._pages = pages
+        self.pages: Pages = pages
         self.secret: bool = secret
         self.lock: Lock | None = new_lock()
         self.address: int = address
@@ -46,13 +60,14 @@ class Reservation:
         self.extent: int = size
         self.committed: int = 0
         self.dirty: int = 0
+        self.backed: int = 0
         self.lowered: int = 0
         self.aheads: list[Ahead] = []
 
     @property
     def page_size(self) -> int:
         """Bytes of a page."""
-        return self._pages.page_size
+        return self.pages.page_size
 
     def commit(self, needed: int) -> None:
         """Make at least the first `needed` bytes usable. Any number of threads may do so at a time.
@@ -65,7 +80,7 @@ class Reservation:
             committed = self.committed
             if needed <= committed:
                 return
-            page = self._pages.page_size
+            page = self.pages.page_size
             target = commit_target(committed, needed, self.size, page, self.gaps() if self.aheads else 0)
             self._raise_committed(self.commit_range(committed, round_up(needed, page), target), lowered)
 
@@ -75,7 +90,7 @@ class Reservation:
         Raises:
             CommitError: the system refused.
         """
-        pages = self._pages
+        pages = self.pages
         try:
             pages.commit(self.address + start, target - start)
         except CommitError:
@@ -85,9 +100,12 @@ class Reservation:
             pages.commit(self.address + start, target - start)
         if not self.secret:
             pages.admit_to_dumps(self.address + start, target - start)
-        if pages.huge_size and target > SMALL_PAGES:
-            first = max(start, SMALL_PAGES)
-            pages.advise_huge(self.address + first, target - first)
+        huge = pages.huge_size
+        if huge and target > SMALL_PAGES:
+            # One block that does not fit into what has small pages is large from its beginning.
+            first = round_up(start, huge) if least > SMALL_PAGES else max(start, SMALL_PAGES)
+            if first < target:
+                pages.advise_huge(self.address + first, target - first)
         return target
 
     @critical
@@ -106,24 +124,27 @@ class Reservation:
 
     def clear(self, start: int, stop: int) -> None:
         """Zero committed memory that is the caller's alone. Large stretches are not touched where nobody wrote."""
-        pages = self._pages
-        if stop - start < LARGE_CLEAR:
-            pages.clear(self.address + start, stop - start)
-            return
-        for first, last in self.touched(start, stop):
+        pages = self.pages
+        known = stop <= self.backed or stop - start < LARGE_CLEAR
+        found = [(start, stop)] if known else self.touched(start, stop)
+        for first, last in found:
             pages.clear(self.address + first, last - first)
+        # To ask costs a tenth of clearing, so it is not asked twice. What is short is cleared without asking anyway.
+        if self.backed < stop and start < self.backed + LARGE_CLEAR and found == [(start, stop)]:
+            self.backed = stop
 
     def touched(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Where something may have been written between two positions."""
-        found = self._pages.touched(self.address + start, stop - start)
+        found = self.pages.touched(self.address + start, stop - start)
         return [(first - self.address, last - self.address) for first, last in found]
 
     def discard(self, start: int, stop: int) -> None:
         """Let go of the content of these bytes, as far as they are whole pages, to save RAM: nobody uses them."""
-        pages = self._pages
+        pages = self.pages
         start = round_up(start, pages.page_size)
         stop = min(stop & -pages.page_size, self.committed)
         if start < stop:
+            self.backed = min(self.backed, start)
             pages.discard(self.address + start, stop - start)
 
     def trim(self, keep: int) -> None:
@@ -132,14 +153,15 @@ class Reservation:
         Raises:
             CommitError: the system refused; nothing has changed.
         """
-        page = self._pages.page_size
+        page = self.pages.page_size
         keep = round_up(keep, page)
         top = max(self.committed, round_up(self.dirty, page))  # behind a gap that was given up are pages too
         if keep < top:
-            self._pages.decommit(self.address + keep, top - keep)
+            self.pages.decommit(self.address + keep, top - keep)
             self.lowered += 1
             self.committed = min(self.committed, keep)
             self.dirty = min(self.dirty, keep)
+            self.backed = min(self.backed, keep)
 
     def forget(self, ahead: Ahead) -> None:
         """Of what was taken ahead, nothing is left to know."""
@@ -155,15 +177,6 @@ def reserve(size: int, secret: bool = False) -> tuple[Reservation, CData]:
     Raises:
         ReserveError: the operating system refused.
     """
-    offer_again()
     pages = _pages.system_pages
-    length = round_up(size, pages.granularity)
-    huge = pages.huge_size
-    if huge and size > SMALL_PAGES:  # address space enough to begin where a huge page may
-        try:
-            address, mapping = map_range(length + huge, pages)
-            return Reservation(round_up(address, huge), size, secret, pages), mapping
-        except ReserveError:
-            pass  # a limit may leave just what is needed
-    address, mapping = map_range(length, pages)
+    address, mapping = map_range(size, pages)
     return Reservation(address, size, secret, pages), mapping

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from ._chunk import ENDED, RESETTING, UNBACKED, Chunk
+from ._chunk import ENDED, RESETTING, Chunk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,27 +19,25 @@ if TYPE_CHECKING:
     from ._tenure import Tenure
 
 
-def restart(region: Region) -> None:
+def restart(region: Region, options: Options) -> None:
     """As `Region.reset`."""
-    if region._chunk.state == UNBACKED:  # nothing was used
-        return
     while True:
         chunk = region._open_chunk()
         try:
             if chunk.stop(RESETTING):
-                _take_steps(region, chunk)
+                _take_steps(region, chunk, options)
                 return
         except BaseException:  # of a signal handler: what was begun is brought to its end
             if chunk.state == RESETTING:
                 try:
-                    _take_steps(region, chunk)
+                    _take_steps(region, chunk, options)
                 finally:
                     if chunk.state == RESETTING:
                         chunk.state = ENDED
             raise
 
 
-def _take_steps(region: Region, chunk: Chunk) -> None:
+def _take_steps(region: Region, chunk: Chunk, options: Options) -> None:
     """The steps of a reset, each of which may be repeated."""
     chunk.revoke()
     exporter, tenure = chunk.exporter, chunk.tenure
@@ -48,7 +46,7 @@ def _take_steps(region: Region, chunk: Chunk) -> None:
         return
     pinned = exporter.pinned()
     try:
-        new = _next(chunk, exporter, tenure, region._options, pinned)
+        new = _next(chunk, exporter, tenure, options, pinned)
     except Exception:  # refused: go on behind what was used
         _go_on(region, chunk, _behind(chunk, exporter, tenure))
         raise

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ._places import Place, Places
 
-Message = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+
+Arrival: TypeAlias = "asyncio.Future[Place | None]"
+"""What is awaited: a place, or None when the client has gone away."""
 
 READ_AHEAD: Final = 1 << 16
 """Bytes of a request that are read while it waits. A client that sends more is not listened to until it is served."""
@@ -33,24 +36,29 @@ class Inbox:
         awaited, self._next = self._next, None
         return await (self._receive() if awaited is None else awaited)
 
-    async def gone_before(self, arrived: asyncio.Future[Place]) -> bool:
-        """Whether the client goes away before there is a place."""
-        while not arrived.done():
-            if self._room < 0:
-                await asyncio.wait((arrived,))
-                break
-            if self._next is None:
-                self._next = asyncio.ensure_future(self._receive())
-            awaited = self._next
-            await asyncio.wait((arrived, awaited), return_when=asyncio.FIRST_COMPLETED)
-            if awaited.done():
-                self._next = None
-                message = awaited.result()
-                self._kept.append(message)
-                self._room -= len(message.get("body") or b"")
-                if message["type"] in ("http.disconnect", "websocket.disconnect"):
-                    return not arrived.done()
-        return False
+    def watch(self, arrived: Arrival) -> None:
+        """Read ahead as long as there is no place. When the client goes away, there is none to come."""
+        if self._room >= 0:
+            self._next = asyncio.ensure_future(self._receive())
+            self._next.add_done_callback(lambda received: self._read(received, arrived))
+
+    def _read(self, received: asyncio.Future[Message], arrived: Arrival) -> None:
+        if arrived.done():  # the application asks for it, or nobody
+            return
+        self._next = None
+        if received.cancelled():
+            arrived.cancel()
+            return
+        if (error := received.exception()) is not None:
+            arrived.set_exception(error)
+            return
+        message = received.result()
+        self._kept.append(message)
+        self._room -= len(message.get("body") or b"")
+        if message["type"] in ("http.disconnect", "websocket.disconnect"):
+            arrived.set_result(None)
+        else:
+            self.watch(arrived)
 
     def close(self) -> None:
         """Ask for nothing more."""
@@ -62,8 +70,10 @@ async def place_in_turn(places: Places, inbox: Inbox) -> Place | None:
     """A place, as soon as one is free and nobody else waits for it longer; None when the client went away first."""
     if not places.coming and (place := places.take()) is not None:
         return place
+    # Awaited as it is: whoever is offered a place first begins first. With one more turn of the loop for some, as the
+    # waiting for one of two things takes, they would overtake each other.
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Future[Place] = loop.create_future()
+    arrived: Arrival = loop.create_future()
 
     def offer(place: Place) -> bool:
         try:
@@ -73,21 +83,22 @@ async def place_in_turn(places: Places, inbox: Inbox) -> Place | None:
         return True
 
     places.coming.add(offer)
-    places.queue(offer)
     try:
-        return None if await inbox.gone_before(arrived) else arrived.result()
-    except BaseException:  # cancelled, it may be just when there is a place
-        if arrived.done():
-            arrived.result().leave()
+        places.queue(offer)
+        inbox.watch(arrived)
+        return await arrived
+    except asyncio.CancelledError:
+        if arrived.done() and not arrived.cancelled() and arrived.exception() is None:
+            place = arrived.result()
+            if place is not None:  # cancelled just when there is one
+                place.leave()
         raise
     finally:
         places.coming.discard(offer)
-        if not arrived.done():
-            arrived.cancel()
-            places.give_up(offer)
+        places.give_up(offer)
 
 
-def _arrive(arrived: asyncio.Future[Place], place: Place) -> None:
+def _arrive(arrived: Arrival, place: Place) -> None:
     if arrived.done():
         place.leave()
     else:

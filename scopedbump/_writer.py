@@ -414,7 +414,7 @@ class Writer(io.BufferedIOBase):
             ahead.seal()
         if ahead.start < 0 or chunk.view is None or ahead not in chunk.reservation.aheads:
             return
-        if self._region._options.secret:
+        if chunk.reservation.secret:
             try:
                 ahead.zero(ahead.end, ahead.high)
             except ValueError:  # it was released meanwhile

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._checks import checked_escape
+from ._checks import checked_escape, checked_pool
 from ._current import Current
 from ._errors import Escape
-from ._pool import RegionPool, checked_pool
+from ._pool import RegionPool
 from ._refusal import RETRY_AFTER, checked_status, refusal
 
 if TYPE_CHECKING:

@@ -48,9 +48,9 @@ def on_fault(policy: Policy) -> Policy:
     if policy not in ("die", "go_on"):
         raise ValueError(f"policy must be 'die' or 'go_on', not {policy!r}")
     if policy == "go_on":
-        _faults.look_again()
-        if _faults.State.refusal:
+        if _faults.find_handler() is None:
             raise NotImplementedError(f"a program can't go on after a fault here: {_faults.State.refusal}")
+        _faults.look_again()
     before = _faults.State.policy
     _faults.State.policy = policy
     return before
@@ -64,8 +64,8 @@ def check(region: Region) -> tuple[Finding, ...]:
     Returns:
         All that was found in this region and was not told at an end: by canaries and by faults.
     """
-    chunk = region._chunk
-    if not isinstance(chunk, DebugChunk):
+    chunk = _chunk_of(region)
+    if chunk is None:
         return ()
     chunk.check()
     return chunk.found_so_far()
@@ -77,8 +77,8 @@ def holders(region: Region) -> tuple[Holder, ...]:
     It goes through all objects that the garbage collector knows, and the local variables of all threads: for a search,
     not for every day.
     """
-    chunk = region._chunk
-    if not isinstance(chunk, DebugChunk):
+    chunk = _chunk_of(region)
+    if chunk is None:
         return ()
     return holders_of(chunk.ranges(), chunk.reservation.ledger, chunk.views)
 
@@ -88,5 +88,9 @@ def svg(region: Region) -> str:
 
     What has ended is faded. It is bounded in size: with more blocks than fit, neighbours of one place share a mark.
     """
+    return drawn(region, _chunk_of(region))
+
+
+def _chunk_of(region: Region) -> DebugChunk | None:
     chunk = region._chunk
-    return drawn(region, chunk if isinstance(chunk, DebugChunk) else None)
+    return chunk if isinstance(chunk, DebugChunk) else None

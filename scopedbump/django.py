@@ -13,9 +13,9 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ._checks import checked_escape
+from ._checks import checked_escape, checked_pool
 from ._current import Current
-from ._pool import RegionPool, checked_pool
+from ._pool import RegionPool
 from ._refusal import RETRY_AFTER, checked_status, refusal
 from ._region import Region
 

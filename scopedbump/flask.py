@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from ._checks import checked_escape
+from ._checks import checked_escape, checked_pool
 from ._errors import Escape, PoolFullError, RegionFullError
-from ._pool import RegionPool, checked_pool
+from ._pool import RegionPool
 from ._refusal import RETRY_AFTER, checked_status, refusal
 from .wsgi import ScratchMiddleware
 

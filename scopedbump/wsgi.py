@@ -21,13 +21,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Literal, cast, final
+from typing import Any, Literal, final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ._checks import checked_escape
+from ._checks import checked_escape, checked_pool
 from ._current import Current, _current
 from ._errors import Escape
-from ._pool import RegionPool, checked_pool
+from ._pool import RegionPool
 from ._refusal import RETRY_AFTER, checked_status, checked_when_full, refusal
 from ._region import Region
 
@@ -152,12 +152,11 @@ class _Response:
     def ending_with(self, body: Iterable[bytes], file_wrapper: object) -> Iterable[bytes]:
         """The body, or another that behaves as it, whose end is that of the region."""
         if type(body) is list or type(body) is tuple:
-            given = cast("list[bytes] | tuple[bytes, ...]", body)
-            is_list = isinstance(given, list)
-            if _is_complete(given):
+            is_list = type(body) is list
+            if _is_complete(body):
                 self.region.close()
-                return _List(given) if is_list else _Tuple(given)
-            blocks = _OpenList(given) if is_list else _OpenTuple(given)
+                return _List(body) if is_list else _Tuple(body)
+            blocks = _OpenList(body) if is_list else _OpenTuple(body)
             blocks.close = _Closer(self, None)
             return blocks
         is_file = isinstance(body, file_wrapper) if isinstance(file_wrapper, type) else hasattr(body, "read")
@@ -234,7 +233,7 @@ class _Closer:
         self._response.region.__exit__(GeneratorExit, None, None)
 
 
-def _is_complete(blocks: list[bytes] | tuple[bytes, ...]) -> bool:
+def _is_complete(blocks: Iterable[bytes]) -> bool:
     """Whether it is all of bytes, and so needs no region any more."""
     for block in blocks:  # noqa: SIM110  # a generator costs as much as all else that a request needs
         if type(block) is not bytes:
@@ -319,7 +318,7 @@ class _Body:
     def __iter__(self) -> Iterator[bytes]:
         with self._response.turn():
             chunks = iter(self._body)
-        return _Again(self._response, chunks)
+        return _Again(self, chunks)
 
 
 class _SizedBody(_Body):
@@ -330,10 +329,11 @@ class _SizedBody(_Body):
 
 
 class _Again(_Chunks):
-    """One iteration of a body that can be iterated again: it ends nothing."""
+    """One iteration of a body that can be iterated again: it ends nothing, and keeps the body, whose end would."""
 
-    __slots__ = ()
+    __slots__ = ("_body",)
 
-    def __init__(self, response: _Response, chunks: Iterable[bytes]) -> None:
+    def __init__(self, body: _Body, chunks: Iterable[bytes]) -> None:
+        self._body = body
         self._chunks = chunks
-        self._response = response
+        self._response = body._response

@@ -1,8 +1,10 @@
-"""What every test shares: how hypothesis draws, and that each test says what it is for."""
+"""What every test shares: how hypothesis draws, that each test says what it is for, and what a run left out."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,3 +38,23 @@ def leave_out(items: list[pytest.Item]) -> None:
     stale = [each for each in DIFFERS.keys() - matched if each.partition("::")[0] in files and "::" in each]
     if stale and not any("::" in argument for argument in items[0].config.args):
         raise pytest.UsageError("tests/helpers/debug_differs.py names what is no test: " + ", ".join(sorted(stale)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what was left out, why, and how to get it."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        missing = re.search(r"could not import '(\w+)|No module named '(\w+)", reason)
+        reasons[f"needs {missing[1] or missing[2]}" if missing else reason.removeprefix("Skipped: ")] += 1
+    long = len(terminalreporter.stats.get("deselected", []))
+    if not reasons and not long:
+        return
+    terminalreporter.section("left out here")
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.line(f"{count:5} {reason}")
+    if long:
+        terminalreporter.line(f"{long:5} deselected: what is marked long takes minutes, and runs with -m long")
+    terminalreporter.line(
+        "What tests need comes with: python -m pip install --group gate (pip 25.1 or newer, in a checkout)"
+    )

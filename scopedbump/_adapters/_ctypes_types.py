@@ -164,7 +164,10 @@ def batch_items(ctype: type[T]) -> Callable[[memoryview, int, range], list[T]]:
     pointer = pointer_type(ctype)
 
     def make(view: memoryview, address: int, starts: range) -> list[T]:
-        batch: list[T] = pointer(at(ctype, view, starts.start))[: len(starts)]
+        # Not a pointer to an object there: that would be one object more, and a `__del__` of its own would run too.
+        behind = pointer.from_buffer(bytearray(struct.pack("P", address + starts.start)))
+        behind._objects["view"] = view
+        batch: list[T] = behind[: len(starts)]
         return batch
 
     return make

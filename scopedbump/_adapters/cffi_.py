@@ -332,6 +332,9 @@ class CffiAllocator:
 
         return self._memory.batches(size, _ffi.alignof(ctype.item), make)
 
+    def __repr__(self) -> str:
+        return f"<scopedbump.CffiAllocator: {self._memory!r}>"
+
 
 class HeapObjects(CffiAllocator):
     """The same without a region: each object by itself, garbage collected as what `ffi.new` makes."""
@@ -374,6 +377,9 @@ class HeapObjects(CffiAllocator):
 
     def slab(self, cdecl: CDecl, /) -> Iterator[CData]:
         return map(_ffi.new, repeat(_pointer_type(self.ffi, cdecl)[0]))
+
+    def __repr__(self) -> str:
+        return "<scopedbump.CffiAllocator: heap>"
 
 
 def _parts(init: object) -> Iterator[object]:

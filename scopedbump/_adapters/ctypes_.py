@@ -353,6 +353,9 @@ class CtypesAllocator:
         address = _target(value)
         return address if self._memory.surrounds(address) else 0
 
+    def __repr__(self) -> str:
+        return f"<scopedbump.CtypesAllocator: {self._memory!r}>"
+
 
 _ITEMS: dict[Any, Any] = {c_char_p: c_char, c_wchar_p: c_wchar}
 

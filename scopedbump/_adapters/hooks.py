@@ -105,6 +105,24 @@ class CffiHooks(_Hooks):
     too when the region is full, or a scope is open in it, and `refused` says why. No exception goes through C: what a
     signal handler raised is raised when C is back. A freed block is not used again.
 
+    Where some libraries take them, and the roles of theirs:
+
+        zlib, bzip2, lzma  in z_stream, bz_stream, lzma_allocator: "opaque count size"; "opaque ptr"
+        zstd, lz4, brotli  ZSTD_createCCtx_advanced, LZ4F_createCompressionContext_advanced (also a calloc),
+                           BrotliEncoderCreateInstance: "opaque size"; "opaque ptr"
+        expat              XML_ParserCreate_MM: "size"; "ptr size"; "ptr"
+        pcre2              pcre2_general_context_create: "size opaque"; "ptr opaque"
+        yajl               yajl_alloc, yajl_gen_alloc: "opaque size"; "opaque ptr size"; "opaque ptr"
+        nghttp2            nghttp2_mem: "size opaque"; "count size opaque"; "ptr size opaque"; "ptr opaque"
+        FreeType           FT_New_Library: "opaque size"; "opaque old size ptr"; "opaque ptr"
+        libpng             png_create_write_struct_2: "_ size"; "_ ptr"
+        Duktape            duk_create_heap: "opaque size"; "opaque ptr size"; "opaque ptr"
+        Lua                lua_newstate: "opaque ptr old size", a realloc that frees too
+        cmark              cmark_parser_new_with_mem: "count size"; "ptr size"; "ptr"
+
+    Hooks that hold for a whole process (sqlite3, libxml2, OpenSSL, curl, GMP) are not for a region: what others made
+    there would go with it. A library that takes a buffer (ZSTD_initStaticCCtx, yyjson_alc_pool_init) needs no hooks.
+
     Lifetime:
         Raw: what the library made lies in the region, and dangles after it, but for what `own` holds. Objects that are
         still used then get NULL, and later may be served by hooks of another region: own them, or use them no more.

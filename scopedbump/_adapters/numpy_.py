@@ -27,24 +27,27 @@ from .. import _hints as hints
 from .._checks import checked_int
 from .._memory import Memory
 from ._callbacks import is_main_interpreter
+from ._numpy_blocks import FreeBlocks
 
 if TYPE_CHECKING:
     from .._memory import Blocks
-    from ._numpy_blocks import FreeBlocks
 
 S = TypeVar("S", bound=np.generic)
 OrderLike: TypeAlias = Literal["K", "A", "C", "F"] | None
 ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
 
-MIN_BYTES = 1 << 20
-"""The default of `handler(min_bytes=)`: from here on it is never slower than NumPy's own by more than a tenth, whatever
-the work. A lone temporary of 512 KiB, which malloc gets back as warm as it was, costs a fifth more; a long expression
-gains from 256 KiB on."""
+MIN_BYTES = 1 << 17
+"""The default of `handler(min_bytes=)`. To hand a block on costs as much as to serve it (2 to 4 us: a fifth to a third
+of the time of an operation on 256 KiB in an old process, a twentieth on 1 MiB), so what a region can save decides: from
+here on malloc maps each block anew in a young process, which costs more than that. What is smaller is left to NumPy,
+for small results are what most often outlives a region, and would keep it."""
 
 _ALIGN = 64  # a cache line, and what the widest vector instructions like
 
 _FEW = 512
 """Up to so many items an array is so small that clearing it costs nothing: zeroed memory is the fastest to be had."""
+
+_main = is_main_interpreter()  # each interpreter has this module to itself
 
 _plain_dtypes: dict[object, np.dtype[Any]] = {np.dtype(code).type: np.dtype(code) for code in "?bBhHiIlLqQefdFD"}
 _plain_dtypes |= {each: np.dtype(each) for each in (None, bool, int, float, complex)}
@@ -207,7 +210,7 @@ class NumpyAllocator:
         least = checked_int(min_bytes, "min_bytes", 0)
         if not _atomic.atomic:
             raise NotImplementedError("NumPy's allocator can be a region only on CPython with a GIL")
-        if not is_main_interpreter():
+        if not _main:
             raise NotImplementedError("NumPy's allocator can be a region only in the main interpreter")
         from ._numpy_handler import NumpyHandler
 
@@ -215,8 +218,6 @@ class NumpyAllocator:
 
     def _renew_free(self) -> FreeBlocks | None:
         """The free blocks of what the region bumps in now; None when nothing can be allocated."""
-        from ._numpy_blocks import FreeBlocks
-
         free = self._free
         blocks = self._memory.blocks(free.blocks if free is not None else None)
         if blocks is None:
@@ -236,6 +237,9 @@ class NumpyAllocator:
         # region, of which most is not there. And below that is no memoryview, which could be released.
         own = np.ndarray(size, np.uint8, view, start)
         return np.ndarray(dims, dtype, own, order=order)
+
+    def __repr__(self) -> str:
+        return f"<scopedbump.NumpyAllocator: {self._memory!r}>"
 
 
 def _debug_blocks(blocks: Blocks) -> FreeBlocks:

@@ -1,221 +1,150 @@
-"""`python -m scopedbump demo [FILE]`: a region at work on a real file.
-
-The file goes through scratch buffers of one region, into the system's libz and back out of it; then the same work is
-timed as a server would do it: one request with fresh scratch memory each time.
-"""
+"""`python -m scopedbump demo [FILE]`: a region at work, in figures of this machine, in a few seconds."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
-import os
-import stat
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from io import FileIO
-from pathlib import Path
 
-import _cffi_backend
+from .. import DEFAULT_SIZE, OverrunError, RegionPool, __version__, bump_region, debug
+from . import process, text
 
-from .. import Region, __version__, bump_region
-from . import libz, process, text
-from .errors import CommandError
-from .progress import Progress
+_MIB = 1 << 20
+_ROUNDS = 100
+_OVERRUN = """\
+import ctypes
 
-_SIZE = 1 << 30
-_CHUNK = 1 << 18
-_REQUEST = 1 << 20
-_LEVEL = 6
-_SECONDS = 0.8
+with bump_region(name="demo", debug=True) as region:
+    block = region.alloc(16)
+    ctypes.memmove(region.address(block), b"x" * 20, 20)
+"""
 
 
 def run(name: str | None) -> int:
-    """Do it all with the file of that name, or with one that is certainly there."""
-    library, found = libz.load()
-    path = Path(name) if name is not None else largest_at_hand()
-    with _opened(path) as file:
-        length = os.fstat(file.fileno()).st_size
-        print(f"scopedbump {__version__}: {path} ({text.size(length)}), libz is {found}\n")
-        _main_job(file, length, library)
-        _requests(file, min(length, _REQUEST), library)
+    """Do it all with the file of that name, or with one made for it."""
+    with ExitStack() as stack:
+        if name is None:
+            made = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            made.write(b"some real input " * (_MIB // 16))
+            file = FileIO(made.fileno(), closefd=False)
+        else:
+            file = stack.enter_context(FileIO(name))
+        print(f"scopedbump {__version__}")
+        _requests(file)
+    _memory()
+    _lifetimes()
+    _overrun()
     return 0
 
 
-def largest_at_hand() -> Path:
-    """The largest of what is everywhere: the executable, cffi's own module, the standard library."""
-    library = Path(os.__file__).parent
-    names = (name for name in (sys.executable, getattr(_cffi_backend, "__file__", "")) if name)
-    candidates = [*map(Path, names), *library.glob("*.py"), *library.glob("pydoc_data/*.py")]
-    there = [path for path in candidates if path.is_file() and os.access(path, os.R_OK)]
-    if not there:
-        raise CommandError("no file is at hand here: name one (python -m scopedbump demo FILE)")
-    return max(there, key=lambda path: path.stat().st_size)
+# -- a request of several buffers
 
 
-@contextmanager
-def _opened(path: Path) -> Generator[FileIO]:
-    try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
-            raise CommandError(f"{path} is a directory: name a file")
-        if not stat.S_ISREG(kind):
-            raise CommandError(f"{path} is not a regular file: it may have no end")
-        file = FileIO(path)
-    except (OSError, ValueError) as error:  # a name may hold a NUL
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CommandError(f"cannot read {path}: {reason}") from None
-    with file:
-        if not os.fstat(file.fileno()).st_size:
-            raise CommandError(f"{path} is empty: there is nothing to do")
-        yield file
+def _requests(file: FileIO) -> None:
+    def request(body: memoryview, message: memoryview, answer: memoryview) -> None:
+        file.seek(0)
+        size = file.readinto(body)
+        message[16 : 16 + size] = body[:size]  # behind a header
+        answer[: len(message)] = message
+
+    def bytearrays() -> None:
+        request(memoryview(bytearray(_MIB)), memoryview(bytearray(_MIB + 16)), memoryview(bytearray(_MIB + 16)))
+
+    def region() -> None:
+        with pool.region() as a:  # each is written before it is read, so it need not be cleared
+            request(a.alloc(_MIB, zero=False), a.alloc(_MIB + 16, zero=False), a.alloc(_MIB + 16, zero=False))
+
+    rows: list[tuple[str, ...]] = [("scratch memory from", "time", "page faults")]
+    with RegionPool(debug=False) as pool:  # whatever SCOPEDBUMP_DEBUG says: it is measured
+        ways = {"bytearrays": bytearrays, "a region of a pool": region}
+        rows += [(name, *_cost(way)) for name, way in ways.items()]
+        for mib in (1, 2, 4, 8, 16, 30):  # after which glibc's malloc gives less back to the system
+            bytearray(mib << 20)
+        rows += [(f"{name}, later", *_cost(way)) for name, way in ways.items()]
+    print("\nA request reads 1 MiB of a file and makes its answer in two more buffers (best of many; later: after this")
+    print("process has freed blocks of up to 30 MiB, which changes what malloc does):\n")
+    print(text.table(rows))
 
 
-# -- the main job
+def _cost(work: Callable[[], None]) -> tuple[str, str]:
+    """The best time of the work, and its page faults on average."""
+    for _ in range(3):
+        work()
+    best = float("inf")
+    before = process.page_faults()
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    after = process.page_faults()
+    faults = "unknown" if before is None or after is None else f"{(after - before) / _ROUNDS:.0f}"
+    return text.duration(best), faults
 
 
-@dataclass
-class _Done:
-    read: int = 0
-    packed: int = 0
-    restored: int = 0
-    same: bool = False
+# -- memory before and after
 
 
-def _main_job(file: FileIO, length: int, library: libz.LibZ) -> None:
-    hashlib.sha256()
-    process.resident()  # what these cost is paid before anything is measured
+def _memory() -> None:
+    _gone(lambda: False)  # what was before, where nothing counts references
+    process.resident()  # what the first question costs is paid before anything is measured
     rows = [("", "reserved", "committed", "resident"), ("before", "0 B", "0 B", text.size(process.resident()))]
 
-    def note(state: str, region: Region) -> None:
+    def note(state: str) -> None:
         rows.append((state, text.size(region.size), text.size(region.committed), text.size(process.resident())))
 
-    start = time.perf_counter()
-    with bump_region(_SIZE, name="demo", debug=False) as region:
-        note("region open", region)
-        source = region.alloc(_CHUNK)
-        address = region.address(source)
-        done = _round_trip(file, length, library, region, source)
-        note("work done", region)
-        peak = region.peak
-    refusal = _refusal(source)
-    if sys.implementation.name != "cpython":
-        del source  # without reference counts a view that is still referred to may be all that keeps the memory
-    gone = _gone(region, address)
-    seconds = time.perf_counter() - start
-    rows.append(("block ended", "0 B" if gone else "still there", "0 B", text.size(process.resident())))
+    data = b"x" * _MIB
+    with bump_region(debug=False) as region:
+        note("a region is open")
+        for _ in range(64):
+            region.copy(data)
+        note("64 MiB are written")
+    kept = "0 B" if _gone(lambda: region.released) else "still there"
+    rows.append(("the block has ended", kept, kept, text.size(process.resident())))
+    print(f"\n{text.size(DEFAULT_SIZE)} of address space, and the RAM that is touched, given back at the end:\n")
     print(text.table(rows))
-    print(
-        f"\nread {done.read} bytes into scratch memory, deflated them to {done.packed}, inflated these to "
-        f"{done.restored}\nin {text.duration(seconds)}, with {text.size(peak)} of the region used"
-    )
-    if not done.same:
-        raise CommandError("what came back from libz is not what was read: the SHA-256 differ")
-    print("the round trip is right: both SHA-256 are the same")
-    if not gone:
-        raise CommandError(f"the mapping at {address:#x} is still there")
-    print(f"the mapping at {address:#x} is gone, and the buffer that was read into says: {refusal}")
 
 
-def _round_trip(file: FileIO, length: int, library: libz.LibZ, region: Region, source: memoryview) -> _Done:
-    packed = region.alloc(_CHUNK)
-    restored = region.alloc(_CHUNK)
-    before, after = hashlib.sha256(), hashlib.sha256()
-    done = _Done()
-    progress = Progress()
-    with (
-        libz.deflater(library, region.alloc(libz.STREAM_SIZE), _LEVEL) as pack,
-        libz.inflater(library, region.alloc(libz.STREAM_SIZE)) as unpack,
-    ):
-        try:
-            last = False
-            while not last:
-                count = file.readinto(source)
-                last = not count
-                before.update(source[:count])
-                done.read += count
-                for more in pack.feed(source, count, packed, last):
-                    done.packed += more
-                    for back in unpack.feed(packed, more, restored):
-                        done.restored += back
-                        after.update(restored[:back])
-                progress.show(f"{text.size(done.read)} of {text.size(length)}: {min(100 * done.read // length, 100)} %")
-        finally:
-            progress.done()
-    done.same = before.digest() == after.digest()
-    return done
+def _gone(released: Callable[[], bool]) -> bool:
+    for _ in range(5):  # without reference counts each collection frees what the last one let go of
+        if released():
+            break
+        gc.collect()
+    return released()
 
 
-def _gone(region: Region, address: int) -> bool:
-    if not region.released:
-        for _ in range(5):  # PyPy has no reference counts: each collection frees what the last one let go of
-            gc.collect()
-    return region.released and not process.mapped(address)
+# -- what still points in at the end
 
 
-def _refusal(view: memoryview) -> str:
+def _lifetimes() -> None:
+    with bump_region() as region:
+        view = region.copy(b"scratch")
+        part = region.copy(b"kept by a slice")[8:]
+    print("\nAfter the block, what still points into it:\n")
     try:
         view[0]
     except ValueError as error:
-        return f"{type(error).__name__}: {error}"
-    raise CommandError("a view of the region is still usable after its end")
+        print(f"a view    is revoked:         ValueError: {error}")
+    print(f"a slice   keeps its memory:   {bytes(part)!r}, released: {region.released}")
+    del view, part
+    print(f"          until it is gone:   released: {_gone(lambda: region.released)}")
 
 
-# -- the same as a server would do it
+# -- C that writes too far
 
 
-def _requests(file: FileIO, size: int, library: libz.LibZ) -> None:
-    def read(body: memoryview | bytearray, _packed: memoryview | bytearray, _stream: memoryview | bytearray) -> None:
-        file.seek(0)
-        file.readinto(body)
-
-    def read_and_pack(
-        body: memoryview | bytearray, packed: memoryview | bytearray, stream: memoryview | bytearray
-    ) -> None:
-        read(body, packed, stream)
-        with libz.deflater(library, stream, 1) as pack:
-            for _ in pack.feed(body, size, packed, last=True):
-                pass
-
-    whole = _timed(size, read_and_pack)
-    alone = _timed(size, read)
-    rows = [("scratch memory from", "whole request", "without deflate")]
-    rows += [(way, text.duration(whole[way]), text.duration(alone[way])) for way in whole]
-    print(f"\na request reads {text.size(size)} of the file and deflates it (level 1); time for each, best of many\n")
-    print(text.table(rows))
-
-
-_Work = Callable[["memoryview | bytearray", "memoryview | bytearray", "memoryview | bytearray"], None]
-
-
-def _timed(size: int, work: _Work) -> dict[str, float]:
-    """The best time of each way to get scratch memory for `work`, taken in turn."""
-
-    def fresh() -> None:
-        with bump_region(_SIZE, debug=False) as region:
-            work(region.alloc(size), region.alloc(size), region.alloc(libz.STREAM_SIZE))
-
-    def reset() -> None:
-        # The first two are overwritten before they are read: no need to clear them.
-        body = kept.alloc(size, zero=False)
-        work(body, kept.alloc(size, zero=False), kept.alloc(libz.STREAM_SIZE))
-        del body
-        kept.reset()
-
-    def bytearrays() -> None:
-        work(bytearray(size), bytearray(size), bytearray(libz.STREAM_SIZE))
-
-    ways = {"a fresh region": fresh, "one region, reset": reset, "bytearrays": bytearrays}
-    best = dict.fromkeys(ways, float("inf"))
-    with bump_region(_SIZE, debug=False) as kept:
-        end = time.perf_counter() + _SECONDS
-        rounds = 0
-        while rounds < 3 or time.perf_counter() < end:
-            rounds += 1
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way()
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
+def _overrun() -> None:
+    print(f"\nC is told to write 20 bytes into a block of 16, in a debug region:\n\n{_OVERRUN}")
+    try:
+        before = debug.on_fault("go_on")
+    except NotImplementedError as refusal:
+        print(f"That can't be told here, where it is a segmentation fault: {refusal}")
+        return
+    try:
+        exec(compile(_OVERRUN, "demo.py", "exec"), {"__name__": "demo", "bump_region": bump_region})
+    except OverrunError as error:
+        print(error)
+    finally:
+        debug.on_fault(before)

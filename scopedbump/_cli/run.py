@@ -26,7 +26,6 @@ from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, cast
 
 from .. import ScopedBumpError, bump_region
-from .errors import CommandError
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
@@ -38,14 +37,8 @@ def prepare(chosen: Namespace) -> Callable[[], int]:
     """Take the memory, and return what runs the program. What that raises is the program's and goes on.
 
     Raises:
-        CommandError, ReserveError: it can't be run like this.
+        ReserveError: there is no such memory.
     """
-    if chosen.size < 1 or (chosen.min_bytes is not None and chosen.min_bytes < 0):
-        raise CommandError(f"--size {chosen.size} and --min-bytes {chosen.min_bytes} must not be negative, or no size")
-    if chosen.compare:
-        from . import compare
-
-        return lambda: compare.run(chosen)
     memory = _Memory(bump_region(chosen.size, name="run"), chosen.min_bytes, chosen.report)
     sys.meta_path.insert(0, _Watch("numpy", memory.begin))
     atexit.register(memory.end)

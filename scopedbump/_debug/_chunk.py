@@ -322,7 +322,7 @@ class DebugChunk(Chunk):
             ends = {ahead.block: base + ahead.committed for ahead in self._aheads() if isinstance(ahead, DebugAhead)}
             for block in self.life.blocks:
                 if block.address >= reservation.ledger.zone and not block.freed:
-                    reservation._pages.clear(block.first, ends.get(block, block.edge) - block.first)
+                    reservation.pages.clear(block.first, ends.get(block, block.edge) - block.first)
         self.guarded = True
         if not exporter.pinned():
             reservation.close_off(self.spans)

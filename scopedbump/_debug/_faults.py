@@ -64,9 +64,7 @@ class Handler(Protocol):
 
 def watch(reservation: DebugReservation) -> None:
     """Explain faults in this range from now on."""
-    handler = State.handler
-    if handler is None and not State.refusal:
-        handler = State.handler = _install()
+    handler = find_handler()
     watched.append(reservation)
     look_again()
     if handler is not None:
@@ -89,6 +87,13 @@ def look_again(always: bool = True) -> None:
     if State.handler is not None and (always or enabled is not State.faulthandler):
         State.faulthandler = enabled
         State.handler.on_top()
+
+
+def find_handler() -> Handler | None:
+    """What gets faults, made when it is first asked for. None where there is none: `State.refusal` says why."""
+    if State.handler is None and not State.refusal:
+        State.handler = _install()
+    return State.handler
 
 
 def _install() -> Handler | None:

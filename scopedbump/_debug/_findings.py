@@ -16,6 +16,7 @@ Kind: TypeAlias = Literal[
 
 _MOST: Final = 10_000
 _MOST_CALLS = 4
+_MOST_SHOWN = 10
 _NEAR = 4096  # bytes up to where the other neighbour may be meant too
 
 
@@ -152,3 +153,12 @@ def of_canary(block: Block, address: int, changed: int) -> Finding:
         where = f"up to {count(address + changed - block.address - block.size)} past the end"
     text = f"canary changed: something wrote {where} of {described(block)}"
     return Finding("canary changed", text, address, block.info(), ())
+
+
+def summary(findings: tuple[Finding, ...]) -> str:
+    """The first of them, in words, and how many there are."""
+    count = len(findings)
+    head = "1 finding" if count == 1 else f"{count} findings"
+    shown = [f"  {finding.text}" for finding in findings[:_MOST_SHOWN]]
+    rest = [f"  and {count - _MOST_SHOWN} more, in `findings`"] if count > _MOST_SHOWN else []
+    return "\n".join([f"{head} in a debug region", *shown, *rest])

@@ -65,7 +65,7 @@ class DebugReservation(Reservation):
     __slots__ = ("frontier", "ledger", "mapped", "opened", "wild")
 
     def __init__(self, whole: Reservation, size: int) -> None:
-        pages = whole._pages
+        pages = whole.pages
         super().__init__(whole.address, size, whole.secret, pages)
         self.extent = whole.size
         # The first page behind the shadow stays as it is reserved: a guard.
@@ -87,7 +87,7 @@ class DebugReservation(Reservation):
 
     def fence(self, first: int, edge: int, stop: int) -> bool:
         """Make [first, edge) usable, with guards up to `stop`. False when the system has no more mappings or memory."""
-        pages = self._pages
+        pages = self.pages
         light = pages.light_guards
         try:
             if light:
@@ -112,7 +112,7 @@ class DebugReservation(Reservation):
             self.close_again()
         upto = super().commit_range(start, least, target)
         if self.wild:
-            self._pages.unguard(self.address + start, upto - start)
+            self.pages.unguard(self.address + start, upto - start)
         return upto
 
     def gaps(self, start: int = 0) -> int:
@@ -128,7 +128,7 @@ class DebugReservation(Reservation):
 
     def guards_fit(self) -> bool:
         """Whether one more block may have guards."""
-        return self._pages.light_guards or not MAPPINGS_COUNT or Mapped.now < Mapped.most
+        return self.pages.light_guards or not MAPPINGS_COUNT or Mapped.now < Mapped.most
 
     def close_off(self, spans: list[tuple[int, int]]) -> None:
         """Guard these pages, pairs of start and stop, and give them back."""
@@ -145,7 +145,7 @@ class DebugReservation(Reservation):
     def cover(self, start: int, stop: int) -> bool:
         """Guard pages that are in use. False when there are too many mappings: then stale pointers find what was."""
         try:
-            self._pages.guard(start, stop - start)
+            self.pages.guard(start, stop - start)
         except CommitError:
             return False
         return True
@@ -159,19 +159,19 @@ class DebugReservation(Reservation):
         start = self.ledger.zone
         try:
             if start < self.frontier:
-                self._pages.guard(start, self.frontier - start)
+                self.pages.guard(start, self.frontier - start)
             if self.committed:
-                self._pages.decommit(self.address, self.committed)
+                self.pages.decommit(self.address, self.committed)
         except CommitError:
             return
         self._count_mappings(-self.mapped)
 
     def open_up(self, address: int) -> bool:
         """Make the page usable in which an address lies, guard or not; whether that worked."""
-        page = self._pages.page_size
+        page = self.pages.page_size
         try:
-            self._pages.commit(address & -page, page)  # what was never handed out is not even committed
-            self._pages.unguard(address & -page, page)
+            self.pages.commit(address & -page, page)  # what was never handed out is not even committed
+            self.pages.unguard(address & -page, page)
         except CommitError:
             return False
         self.opened.append(address & -page)
@@ -183,7 +183,7 @@ class DebugReservation(Reservation):
         opened = self.opened
         while opened:
             try:
-                self._pages.guard(opened.pop(), self._pages.page_size)
+                self.pages.guard(opened.pop(), self.pages.page_size)
             except (CommitError, IndexError):  # or another thread was faster
                 return
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from mmap import PAGESIZE
 from struct import pack, unpack_from
 
 from .._lifetime import ADDRESS, ffi
@@ -27,10 +28,12 @@ _AT_ONCE = 64
 
 def touched(address: int, size: int) -> list[tuple[int, int]]:
     """The parts of [address, address + size) that have memory behind them; all of it where the kernel does not say."""
+    end = address + size
     try:
-        return _scan(address, address + size)
+        found = _scan(address & -PAGESIZE, end)  # it takes whole pages
     except (OSError, ImportError):
-        return [(address, address + size)]
+        return [(address, end)]
+    return [(max(first, address), min(last, end)) for first, last in found]
 
 
 def _scan(start: int, end: int) -> list[tuple[int, int]]:

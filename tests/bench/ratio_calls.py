@@ -1,4 +1,4 @@
-"""Small calls, timed in loops that are compiled around them: a part of `ratios.py`."""
+"""Small calls, timed in loops that are compiled around them: a part of `ratios.py` and `bench.py`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import importlib.util
 import mmap
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any
 
-from ratio_processes import Effort, Sample
+from ratio_processes import Effort, Loop, Sample
 
 from scopedbump import Region, RegionPool, bump_region
 
@@ -54,9 +55,12 @@ def names() -> dict[str, Any]:
     found: dict[str, Any] = {
         "Region.array": getattr(Region, "array", None),
         "bump_region": bump_region,
+        "collect": gc.collect,
+        "count": count,
         "used": used,
         "data": bytes(range(64)),
         "text": b"hello, world",
+        "keep": deque[memoryview](maxlen=1000).append,
         "texts": (b"first", b"second", b"third"),
         "array": array.array,
         "mmap": mmap.mmap,
@@ -83,6 +87,9 @@ def names() -> dict[str, Any]:
             found["RESERVED"] = mmap.MAP_PRIVATE | mmap.MAP_ANON | (0x4000 if sys.platform == "linux" else 0x40)
     return found
 
+
+_FILLED = 10_000
+"""Calls between two resets."""
 
 _SOURCE = """
 def run(_blocks, _calls, {parameters}):
@@ -126,6 +133,18 @@ class Calls:
             factor = min(10, int(effort.batch / max(taken, 1e-9)) + 1)
             blocks, calls = (blocks * factor, calls) if fills else (blocks, calls * factor)
         return lambda: Sample(run(blocks, calls) / (blocks * calls))
+
+    def timed(self) -> Loop | None:
+        """A loop, compiled when it runs first; None where what it needs is not there."""
+        if self.needs and names()[self.needs] is None:
+            return None
+        made = cache(self._loop)
+
+        def run(loops: int) -> float:
+            blocks, rest = divmod(loops, _FILLED)
+            return (made()(blocks, _FILLED) if blocks else 0.0) + (made()(1, rest) if rest else 0.0)
+
+        return run
 
     def _loop(self) -> Callable[[int, int], float]:
         parts = {name: part for name, part in asdict(self).items() if name != "needs"}

@@ -1,4 +1,7 @@
-"""What depends on the state of the process: `ratios.py` runs this file, in a fresh process for each sample."""
+"""What depends on the state of the process: `ratios.py` runs this file, in a fresh process for each sample.
+
+Both sides of a row are here too, as `bench.py` gives them to pyperf.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple, TypeAlias
 
@@ -39,7 +42,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Process:
-    """A command of Python that prints its sample."""
+    """A command of Python that prints its sample; `ratios.py` alone can run it."""
 
     arguments: tuple[str, ...]
     can_run: bool = True
@@ -54,6 +57,46 @@ class Process:
 
         return run if self.can_run else None
 
+    def timed(self) -> Loop | None:
+        """None: it is no loop."""
+        return None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One of WORKS: its name, whose side, the size of its blocks, and the age of the process."""
+
+    name: str
+    side: str
+    size: int
+    age: str
+    can_run: bool = True
+
+    def prepare(self, effort: Effort) -> Callable[[], Sample] | None:
+        """One process."""
+        return Process((__file__, self.name, self.side, str(self.size), self.age), self.can_run).prepare(effort)
+
+    def timed(self) -> Loop | None:
+        """So many of it in this process; none where only its first one counts."""
+        if not self.can_run or self.age == "first":
+            return None
+
+        @cache
+        def prepared() -> Operation:
+            return operation(self.name, self.side, self.size, self.age)
+
+        def run(loops: int) -> float:
+            work = prepared()
+            start = time.perf_counter()
+            for _ in repeat(None, loops):
+                work()
+            return time.perf_counter() - start
+
+        return run
+
+
+Loop: TypeAlias = Callable[[int], float]
+"""Does it so many times, and returns the seconds that this took."""
 
 Operation: TypeAlias = Callable[[], None]
 
@@ -160,21 +203,27 @@ WORKS: dict[str, Callable[[int, bool], Operation]] = {
 }
 
 
-def child(work: str, side: str, size: int, age: str, seconds: float) -> Sample:
-    """Do it in this process, which is fresh: the best time, and the faults of each on average."""
-    operation = WORKS[work](size, side == "ours")
+def operation(work: str, side: str, size: int, age: str) -> Operation:
+    """What is measured, in a process of that age."""
+    made = WORKS[work](size, side == "ours")
     if age == "old":  # glibc raises its thresholds to the size of what is freed, up to 32 MiB
         for mib in (1, 2, 4, 8, 16, 24, 30):
             block = bytearray(mib << 20)
             del block
+    return made
+
+
+def child(work: str, side: str, size: int, age: str, seconds: float) -> Sample:
+    """Do it in this process, which is fresh: the best time, and the faults of each on average."""
+    run = operation(work, side, size, age)
     gc.disable()
     for _ in range(0 if age == "first" else 2):
-        operation()
+        run()
     taken: list[float] = []
     faults, end = page_faults(), time.perf_counter() + seconds
     while not taken or (age != "first" and (len(taken) < 3 or time.perf_counter() < end)):
         start = time.perf_counter()
-        operation()
+        run()
         taken.append(time.perf_counter() - start)
     return Sample(min(taken), (page_faults() - faults) / len(taken) if faults >= 0 else None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import importlib.util
 import shlex
 import subprocess
 import sys
@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import scopedbump
+from helpers.support import ENVIRONMENT
 
 _HERE = Path(__file__).parent
 _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffers of 1 MiB' 'scopedbump;'"
+
+needs_uvicorn = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="uvicorn is not installed")
 
 
 @pytest.mark.parametrize(
@@ -21,10 +23,11 @@ _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffe
     [
         ("growth.py", ["1,000", "100,000", "MiB"]),
         ("resident_memory.py", ["1 TiB reserved", "1,000,000 blocks"]),
-        ("page_faults.py", ["fresh region", "bytearrays", "1.0 MiB"]),
         ("libraries.py", ["allocations", "zlib", "Lua"]),
-        ("import_time.py", ["_cffi_backend", "scopedbump"]),
-        ("executors.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
+        ("batch_job.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
+        pytest.param("uploads.py", ["8 MiB", "writer", "bytearray", "list"], marks=needs_uvicorn),
+        ("large_tables.py", ["young", "with the variables", "NumPy"]),
+        ("frames.py 270p", ["270p", "young", "old", "ratio"]),
         (f"ratios.py {_CHEAP_ROWS}", ["alloc(64)", "ffi.new", "bytearrays, young", "bytearrays, old", "at most"]),
     ],
 )
@@ -32,9 +35,22 @@ def test_script_prints_its_table(script: str, words: list[str]) -> None:
     """Each script ends with status 0 and prints its lines."""
     name, *arguments = shlex.split(script)
     command = [sys.executable, str(_HERE / name), "--quick", *arguments]
-    # The package that is tested here need not be installed.
-    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     for word in words:
         assert word in done.stdout
+
+
+def test_pyperf_measures_the_rows(tmp_path: Path) -> None:
+    """Both sides of a row under pyperf, in its worker processes, and what it says of the two."""
+    pytest.importorskip("pyperf", reason="the dependency group bench has it")
+
+    def python(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        return subprocess.check_output(command, text=True, timeout=110, env=ENVIRONMENT, cwd=tmp_path)
+
+    for side in ("ours", "theirs"):
+        options = ("--debug-single-value", "--quiet", "--only", "alloc(0) / alloc(64)", "-o", f"{side}.json")
+        python(str(_HERE / "bench.py"), "--side", side, *options)
+    table = python("-m", "pyperf", "compare_to", "--table", "theirs.json", "ours.json")
+    assert "theirs" in table and "ours" in table

@@ -543,7 +543,9 @@ def meet(tool: Callable[[Callable[[], None]], AbstractContextManager[None]], min
 
 @needs_no_lock
 @pytest.mark.parametrize("tool", [lines_by_settrace, pytest.param(lines_by_monitoring, marks=since_3_12)])
-@pytest.mark.parametrize("mine", OPERATIONS)
+@pytest.mark.parametrize(
+    "mine", [pytest.param(name, marks=[pytest.mark.long] if name == "scope" else []) for name in OPERATIONS]
+)
 def test_another_thread_at_every_line(
     tool: Callable[[Callable[[], None]], AbstractContextManager[None]], mine: str
 ) -> None:
@@ -617,9 +619,9 @@ def interleave(mine: str, other: str, n: int, m: int) -> tuple[bool, bool]:
         ("small", "small", 1),
         ("large", "large", 4),
         ("array", "aligned", 1),
-        ("large", "reset", 4),
+        pytest.param("large", "reset", 4, marks=pytest.mark.long),
         ("reset", "reset", 4),
-        ("scope", "large", 4),
+        pytest.param("scope", "large", 4, marks=pytest.mark.long),
         ("close", "scope", 4),
     ],
 )

@@ -445,7 +445,7 @@ def test_refused_room_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(address: int, size: int) -> None:
         raise CommitError("refused by the test")
 
-    monkeypatch.setattr(chunk.reservation._pages, "commit", refuse)
+    monkeypatch.setattr(chunk.reservation.pages, "commit", refuse)
     with pytest.raises(CommitError):
         chunk.make_room(10, 16, "")
     assert (chunk.cursor, chunk.zeroed, chunk.limit, chunk.reservation.committed) == (0, 0, -1, 0)

@@ -95,7 +95,7 @@ def ledger_or_pool(turn: int) -> AbstractContextManager[object]:
     return nullcontext() if turn % 3 == 1 or not CPYTHON else ledger()
 
 
-@both_builds
+@pytest.mark.parametrize("build", ["as-here", pytest.param("locked", marks=pytest.mark.long)])
 def test_finalizers_in_dead_cycles_read_through_their_escapes(build: str) -> None:
     """Promise 4: memory goes after the last finalizer that can see it, revived objects included."""
     in_process(__file__, "dead_cycles", build)

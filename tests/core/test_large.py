@@ -26,8 +26,11 @@ def resident() -> int:
 
 
 def fill(region: Region, size: int, value: int = 1) -> None:
-    """Write a block of this size, and forget it."""
-    region.alloc(size, zero=False)[:] = bytes([value]) * size
+    """Write a block of this size, and forget it. By little pieces: some allocators keep large ones for a while."""
+    block = region.alloc(size, zero=False)
+    piece = bytes([value]) * min(size, 1 << 16)
+    for at in range(0, size, len(piece)):
+        block[at : at + len(piece)] = piece[: size - at]
 
 
 def flags_of(address: int) -> set[str]:
@@ -68,11 +71,58 @@ def test_a_little_use_costs_a_little() -> None:
 def test_huge_pages_begin_behind_the_first_four_mib() -> None:
     """What is committed behind them is where a huge page may lie, and the kernel is told so."""
     with bump_region() as a:
-        view = a.alloc(16 * MIB)
-        address = a.address(view)
+        address = a.address(a.alloc(MIB))
+        for _ in range(7):
+            a.alloc(MIB)
         assert address % system_pages.huge_size == 0
         if Path("/sys/kernel/mm/transparent_hugepage").exists():
             assert "hg" in flags_of(address + SMALL_PAGES) and "hg" not in flags_of(address)
+
+
+@linux
+def test_a_block_that_needs_huge_pages_has_nothing_else() -> None:
+    """One that reaches behind the first four MiB is told to the kernel from its beginning, and no other block is."""
+    with bump_region() as a:
+        address = a.address(a.alloc(16 * MIB))
+        if Path("/sys/kernel/mm/transparent_hugepage").exists():
+            assert "hg" in flags_of(address)
+    with bump_region() as a:
+        address = a.address(a.alloc(1))
+        a.alloc(16 * MIB)
+        if Path("/sys/kernel/mm/transparent_hugepage").exists():
+            assert "hg" not in flags_of(address) and "hg" in flags_of(address + 2 * MIB)
+
+
+@linux
+@counts_references
+@pytest.mark.parametrize("blocks", [1, 5, 20])
+def test_five_mib_cost_at_most_six(blocks: int) -> None:
+    """Promise 2: in one block or in several."""
+    ones = bytes([1]) * (5 * MIB // blocks)
+    with bump_region() as a:
+        a.alloc(1)[0] = 1
+        before = resident()
+        for _ in range(blocks):
+            a.alloc(len(ones), zero=False)[:] = ones
+        assert resident() - before <= 6 * MIB + MIB // 4
+
+
+@linux
+@pytest.mark.usefixtures("knows_what_was_written")
+def test_what_was_cleared_once_is_known_to_be_there_until_it_is_given_back() -> None:
+    """Promise 2: it is not asked again what of it was written; after it was given back, nothing of it is touched."""
+    reservation, mapping = reserve(64 * MIB)
+    for give_back in (reservation.trim, lambda start: reservation.discard(start, 64 * MIB)):
+        reservation.commit(64 * MIB)
+        before = resident()
+        system_pages.clear(reservation.address, 32 * MIB)
+        reservation.clear(4096, 32 * MIB)
+        assert reservation.backed == 32 * MIB
+        give_back(MIB)
+        reservation.commit(64 * MIB)
+        reservation.clear(2 * MIB, 32 * MIB)
+        assert resident() - before < 4 * MIB
+    del mapping
 
 
 @linux
@@ -95,10 +145,13 @@ def test_what_nobody_wrote_is_not_touched() -> None:
             block[40 * MIB] = 7
             del block
         before = resident()
-        with pool.region() as a:
-            view = a.alloc(48 * MIB)
-            assert resident() - before < 5 * MIB
-            assert not any(view[: 1 << 17]) and not view[40 * MIB]
+        for gap in (0, 5000):  # blocks of any size come before it
+            with pool.region() as a:
+                a.alloc((1 << 15) + gap)
+                view = a.alloc(48 * MIB)
+                assert resident() - before < 5 * MIB
+                assert not any(view[: 1 << 17]) and not view[40 * MIB]
+            del view  # while it is there the next region has other memory
 
 
 def test_written_memory_is_zero_when_it_is_handed_out_again() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
+from contextlib import ExitStack
 
 import pytest
 
 from helpers.invariants import check
 from helpers.support import collect, counts_references, run_script, run_threads
-from scopedbump import OpenRegion, PoolFullError, RegionFullError, RegionPool, ScopedBumpError
+from scopedbump import OpenRegion, PoolFullError, RegionFullError, RegionPool, ScopedBumpError, _free_list
 from scopedbump._places import Place, Places
 
 MIB = 1 << 20
@@ -217,9 +217,7 @@ def test_a_count_that_was_left_too_high_is_put_right() -> None:
 def test_open_regions() -> None:
     """Name, age and use of each, the oldest first; those that ended, or have no memory yet, are not among them."""
     with RegionPool(MIB, name="seen") as pool:
-        a = pool.region()
-        time.sleep(0.05)  # a clock may tick as rarely as every 16 ms
-        b = pool.region()
+        a, b = pool.region(), pool.region()
         later = pool._region_on_demand(pool._options)
         b.alloc(100)
         pool.region().close()
@@ -236,6 +234,15 @@ def test_open_regions() -> None:
             region.close()
         assert pool.open_regions() == []
         del held
+
+
+def test_open_regions_of_one_tick_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the clock ticks every 16 ms the oldest come first all the same."""
+    monkeypatch.setattr(_free_list, "monotonic", lambda: 0.0)
+    with RegionPool(MIB) as pool, ExitStack() as stack:
+        for size in range(1, 50):
+            stack.enter_context(pool.region()).alloc(size)
+        assert [each.used for each in pool.open_regions()] == [*range(1, 50)]
 
 
 @counts_references
@@ -257,6 +264,7 @@ def test_a_pool_that_is_never_warm_says_so(why: str, caplog: pytest.LogCaptureFi
         assert ("max_idle" if why == "misses" else "retain") in caplog.text
 
 
+@counts_references
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a fork behind Python's back")
 def test_a_fork_that_python_was_not_told_of() -> None:
     """A worker of uWSGI finds out by itself that it is one: it counts anew, and its memory is its own."""

@@ -490,9 +490,10 @@ def hammer(build: str) -> None:
 
 @needs_cpython
 @pytest.mark.parametrize("raises", [False, True])
-def test_a_handler_at_every_moment(raises: bool) -> None:
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.long)])
+def test_a_handler_at_every_moment(step: int, raises: bool) -> None:
     """Promise 9: writing, finishing, allocating or closing in a handler, or an exception from it, in any operation."""
-    in_process(__file__, "every_moment", raises, timeout=250)
+    in_process(__file__, "every_moment", raises, step, timeout=250)
 
 
 SMALL = 1 << 18
@@ -502,7 +503,7 @@ class InterruptError(Exception):
     """What a handler raises."""
 
 
-def every_moment(raises: bool) -> None:
+def every_moment(raises: bool, step: int) -> None:
     def one(number: int, act: str, program: str) -> bool:
         pool = used_pool(size=SMALL)
         with pool.region() as a:
@@ -560,7 +561,7 @@ def every_moment(raises: bool) -> None:
     for program in ("write", "room", "gap", "finish"):
         for act in ("write", "finish", "alloc", "close", "nothing"):
             assert one(0, act, program)
-            for number in count(1):
+            for number in count(1, step):
                 if not one(number, act, program):
                     break
 

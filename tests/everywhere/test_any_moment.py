@@ -16,7 +16,7 @@ import _cffi_backend
 import pytest
 
 from helpers.invariants import check
-from helpers.stress import Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
+from helpers.stress import SLOWER, Moment, at_moment, both_builds, choose_build, in_process, ledger, needs_cpython
 from helpers.support import needs_gil, run_script
 from scopedbump import (
     Region,
@@ -249,9 +249,20 @@ def every_meeting(outer: str, build: str) -> None:
     print(count)
 
 
+LONG = (carve, ctypes_objects, cffi_objects, lost_scope, scope_with_escape)
+"""Whose moments are many, and most of them those of others too."""
+
+
+def each_outer() -> list[Any]:
+    return [
+        pytest.param(operation.__name__, marks=[pytest.mark.long] if operation in LONG else [])
+        for operation in OPERATIONS
+    ]
+
+
 @needs_cpython
 @pytest.mark.parametrize("build", ["as-here", pytest.param("locked", marks=pytest.mark.long)])
-@pytest.mark.parametrize("outer", [operation.__name__ for operation in OPERATIONS])
+@pytest.mark.parametrize("outer", each_outer())
 def test_every_operation_at_every_moment_of_every_other(outer: str, build: str) -> None:
     """Promises 4, 6 and 9: at each place where CPython lets handlers in, each operation, on the same region."""
     assert int(in_process(__file__, "every_meeting", outer, build, timeout=280)) > 10
@@ -371,7 +382,7 @@ def test_a_storm_of_handlers(kind: str, build: str) -> None:
     """Promise 9: signal handlers, finalizers and collector callbacks allocate, scope and reset the region they hit."""
     if kind == "gc.callbacks" and not hasattr(gc, "callbacks"):
         pytest.skip("the collector has no callbacks here")
-    output = in_process(__file__, "storm", kind, build, 1.0)
+    output = in_process(__file__, "storm", kind, build, 0.4)
     if _bytecode.cpython or kind == "signal":
         assert int(output) > 10
 
@@ -380,8 +391,8 @@ def test_a_storm_of_handlers(kind: str, build: str) -> None:
 @both_builds
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_storm_of_handlers(kind: str, build: str) -> None:
-    """Promise 9: the same for half a minute each."""
-    in_process(__file__, "storm", kind, build, 30.0)
+    """Promise 9: the same for eight seconds each."""
+    in_process(__file__, "storm", kind, build, 8.0)
 
 
 # -- the end of a region from within
@@ -389,7 +400,7 @@ def test_a_long_storm_of_handlers(kind: str, build: str) -> None:
 
 def ended_from_within(build: str) -> None:
     choose_build(build)
-    for turn in range(300):
+    for turn in range(120 // SLOWER):
         a = bump_region(1 << 20)
         blocks = Blocks()
 

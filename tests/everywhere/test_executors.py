@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-import scopedbump
+from helpers.support import ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(
     sys.implementation.name != "cpython", reason="memory goes at the next collection where nothing counts references"
 )
 
-PACKAGE = str(Path(scopedbump.__file__).parents[1])
 FORKS = hasattr(os, "fork")
 
 
@@ -42,7 +41,7 @@ def run_program(folder: Path, code: str, *arguments: str) -> str:
         timeout=150,
         check=False,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": PACKAGE},
+        env=ENVIRONMENT,
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

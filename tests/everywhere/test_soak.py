@@ -143,12 +143,12 @@ def soak(build: str, seconds: float, seed: int) -> None:
 @both_builds
 def test_a_short_soak(build: str) -> None:
     """Promises 3, 4, 6 and 9: three threads of random programs; nothing grows, no escape changes."""
-    assert int(in_process(__file__, "soak", build, 3.0, 1)) > 100
+    assert int(in_process(__file__, "soak", build, 1.0, 1)) > 100
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @both_builds
 def test_a_long_soak(build: str) -> None:
-    """Promises 3, 4, 6 and 9: the same for two and a half minutes."""
-    in_process(__file__, "soak", build, 150.0, 2, timeout=380)
+    """Promises 3, 4, 6 and 9: the same for one minute."""
+    in_process(__file__, "soak", build, 60.0, 2, timeout=380)

@@ -381,12 +381,12 @@ def run(examples: int, steps: int) -> None:
 @counts_references
 def test_programs_with_writers_against_bytesio() -> None:
     """Random programs of all that files and regions do behave as BytesIO does, with every invariant after each step."""
-    run(60, 40)
+    run(40, 40)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_many_programs_with_writers() -> None:
-    """The same, for half a million operations."""
+    """The same, for an eighth of a million operations, or as many as the environment says."""
     steps = 200
-    run(int(os.environ.get("SCOPEDBUMP_MODEL_OPERATIONS", "500000")) // steps, steps)
+    run(int(os.environ.get("SCOPEDBUMP_MODEL_OPERATIONS", "125000")) // steps, steps)

@@ -1,7 +1,8 @@
 """The service under load: every request writes its mark all over its scratch memory, lets others run, and looks again.
 
 `python load_service.py SERVER FD` serves it on an inherited listening socket; gunicorn imports `wsgi_app`.
-A request is /MODE/MARK/SIZE; /report, /settle and /close answer outside of the middleware.
+A request is /MODE/MARK/SIZE; /report, /settle and /close answer outside of the middleware. MAX_OUT and WHEN_FULL in the
+environment bound the pool; then a request holds its region for a moment, so that others come meanwhile.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__" and sys.argv[1] == "gevent":
+    from gevent import monkey
+
+    monkey.patch_all()
+
 from scopedbump import Region, RegionClosedError, RegionPool, asgi, current_region, wsgi
 
 MAX_IDLE = 4
@@ -28,7 +34,10 @@ RETAIN = 1 << 18
 CHUNKS = 4
 
 warnings.simplefilter("ignore", ResourceWarning)  # of the regions that are leaked on purpose
-pool = RegionPool(max_idle=MAX_IDLE, retain=RETAIN, name="load")
+MAX_OUT = int(os.environ["MAX_OUT"]) if "MAX_OUT" in os.environ else None
+MOMENT = 0 if MAX_OUT is None else 0.0005
+WHEN_FULL: Any = os.environ.get("WHEN_FULL", "refuse")
+pool = RegionPool(max_idle=MAX_IDLE, retain=RETAIN, max_out=MAX_OUT, name="load")
 
 
 class Ledger:
@@ -36,13 +45,19 @@ class Ledger:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.begun = self.leaked = 0
+        self.begun = self.leaked = self.came = self.last = 0
         self.wrong: list[str] = []
         self.escapes: deque[tuple[memoryview, bytes]] = deque()
 
     def begin(self) -> None:
         with self.lock:
             self.begun += 1
+
+    def in_turn(self, number: int) -> None:
+        """Requests that wait begin in the order in which they came."""
+        if WHEN_FULL == "wait" and number < self.last:
+            self.wrong.append(f"the {number}th request began after the {self.last}th")
+        self.last = number
 
     def look(self, view: memoryview, mark: bytes, what: str) -> None:
         if view != mark * (len(view) // len(mark)):
@@ -123,15 +138,16 @@ ledger = Ledger()
 async def asgi_work(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
     _, mode, text, size = scope["path"].split("/")
     mark, region = text.encode(), scope["state"]["scratch"]
+    ledger.in_turn(scope["number"])
     ledger.begin()
     views = ledger.take(region, mark, int(size))
-    await asyncio.sleep(0)
+    await asyncio.sleep(MOMENT)
     ledger.look_again(views, mark)
     if mode == "raise":
         raise RuntimeError(mark)
     if mode == "escape":
         ledger.leave(views[0], mark)
-    elif mode == "leak":
+    elif mode == "leak" and MAX_OUT is None:
         ledger.leak(mark)
     elif mode == "late":
         task = asyncio.create_task(after(region))
@@ -166,13 +182,15 @@ async def answer(send: asgi.Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-asgi_scratch = asgi.ScratchMiddleware(asgi_work, pool)
+asgi_scratch = asgi.ScratchMiddleware(asgi_work, pool, when_full=WHEN_FULL)
 
 
 async def asgi_app(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
     if scope["path"].count("/") == 1:
         await answer(send, ledger.control(scope["path"]))
     else:
+        ledger.came += 1
+        scope["number"] = ledger.came
         await asgi_scratch(scope, receive, send)
 
 
@@ -184,13 +202,13 @@ def wsgi_work(environ: dict[str, Any], start_response: Callable[..., object]) ->
     mark, region = text.encode(), environ["scopedbump.region"]
     ledger.begin()
     views = ledger.take(region, mark, int(size))
-    time.sleep(0)
+    time.sleep(MOMENT)
     ledger.look_again(views, mark)
     if mode == "raise":
         raise RuntimeError(mark)
     if mode == "escape":
         ledger.leave(views[0], mark)
-    elif mode == "leak":
+    elif mode == "leak" and MAX_OUT is None:
         ledger.leak(mark)
     elif mode == "late":
         threading.Thread(target=wait, args=(region,)).start()
@@ -230,6 +248,12 @@ def main(server: str, listener: socket.socket) -> None:
 
         logging.getLogger("waitress").setLevel(logging.CRITICAL)
         waitress.serve(wsgi_app, sockets=[listener], threads=8, connection_limit=1000, _quiet=True)
+        return
+    if server == "gevent":
+        from gevent.pywsgi import WSGIServer
+
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each answer waits for an acknowledgement
+        WSGIServer(listener, wsgi_app, log=None, error_log=None).serve_forever()
         return
     import uvicorn
 

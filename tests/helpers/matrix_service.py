@@ -48,6 +48,9 @@ async def raw_asgi(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "lifespan.startup.complete"})
         await send({"type": message["type"] + ".complete"})
         return
+    if scope["type"] == "websocket":
+        await echo_messages(receive, send)
+        return
     status, headers, body = 200, [(b"content-type", b"text/plain")], [b"plain"]
     if scope["path"] == "/stream":
         body = PIECES
@@ -66,6 +69,25 @@ async def raw_asgi(scope: Any, receive: Any, send: Any) -> None:
     for piece in body:
         await send({"type": "http.response.body", "body": take(piece), "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def echo_messages(receive: Any, send: Any) -> None:
+    """What comes, text or bytes, goes back; the bytes as views, where there is scratch memory."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        if message.get("text") == "bye":
+            await send({"type": "websocket.close", "code": 3001})
+        elif message.get("text") is not None:
+            await send({"type": "websocket.send", "text": take(message["text"].encode()).decode()})
+        else:
+            data = message["bytes"]
+            await send({"type": "websocket.send", "bytes": take(data) if "daphne" in sys.modules else view_of(data)})
+
+
+def view_of(data: bytes) -> bytes | memoryview:
+    """The bytes, in scratch memory if there is any."""
+    return current_region().copy(data) if WRAPPED else data
 
 
 def starlette() -> Any:

@@ -1,7 +1,7 @@
 """A pytest plugin for NumPy's own tests: each in a region that is NumPy's allocator, unless told not to.
 
 Loaded by adapters/numpy/test_suite.py in a process of its own; writes what became of each test into the file that the
-environment variable SUITE_RESULTS names.
+environment variable SUITE_RESULTS names. Runs those alone that the file SUITE_ONLY lists, if it does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,19 @@ _pool = RegionPool(1 << 28)
 _BEGIN = 1 << 20
 
 
+def _key(nodeid: str, location: tuple[str, int | None, str]) -> str:
+    name = nodeid.rpartition("::")[2] if "::" in nodeid else nodeid
+    return f"{Path(location[0]).name}:{location[1]}:{location[2]}:{name}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is not asked for."""
+    only: list[str] | None = json.loads(Path(os.environ["SUITE_ONLY"]).read_text())
+    if only is not None:
+        wanted = set(only)
+        items[:] = [item for item in items if _key(item.nodeid, item.location) in wanted]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
     """Set up, call and tear down under a handler."""
@@ -38,9 +51,8 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note how each call ended, or what else went wrong."""
     if report.when == "call" or report.outcome != "passed":
-        name = report.nodeid.rpartition("::")[2] if "::" in report.nodeid else report.nodeid
-        key = f"{Path(report.location[0]).name}:{report.location[1]}:{report.location[2]}:{name}"
-        _results[key] = ("expected " if hasattr(report, "wasxfail") else "") + report.outcome
+        expected = "expected " if hasattr(report, "wasxfail") else ""
+        _results[_key(report.nodeid, report.location)] = expected + report.outcome
 
 
 def pytest_sessionfinish() -> None:

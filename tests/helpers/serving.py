@@ -39,7 +39,7 @@ def command(server: str, fd: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(server: str) -> Iterator[int]:
+def serving(server: str, **bounds: str) -> Iterator[int]:
     """A server on a port of the loopback, stopped at the end. It must have run till then."""
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
         fd, port = listener.fileno(), listener.getsockname()[1]
@@ -48,7 +48,7 @@ def serving(server: str) -> Iterator[int]:
         log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed below, when all is read
         # Few malloc arenas, so that address space tells of reservations only.
         path = os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))
-        environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": path}
+        environment = {**os.environ, **bounds, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": path}
         process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", *arguments],
             cwd=HERE,
@@ -81,6 +81,7 @@ class Client:
     def __init__(self, port: int, seed: int) -> None:
         self.port = port
         self.draw = random.Random(seed)
+        self.refused = 0
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
 
@@ -114,6 +115,9 @@ class Client:
             await self.quit(f"/{self.draw.choice(('plain', 'stream'))}/{mark}/{size}")
             return
         status, body = await self.get(f"/{mode}/{mark}/{size}")
+        if (status, body) == (503, b"busy\n"):
+            self.refused += 1
+            return
         if mode == "raise":
             assert status == 500, (status, body)
             return
@@ -139,15 +143,17 @@ class Client:
             self.hang_up()
 
 
-def load(port: int, requests: int, clients: int = 16, seed: int = 0) -> None:
-    """That many requests, by clients that take turns as they like."""
+def load(port: int, requests: int, clients: int = 16, seed: int = 0) -> int:
+    """That many requests, by clients that take turns as they like. How many were refused with 503."""
+    all_of_them = [Client(port, seed + number) for number in range(clients)]
 
     async def main() -> None:
         async with asyncio.TaskGroup() as group:
-            for number in range(clients):
-                group.create_task(Client(port, seed + number).run(requests // clients))
+            for client in all_of_them:
+                group.create_task(client.run(requests // clients))
 
     asyncio.run(main())
+    return sum(client.refused for client in all_of_them)
 
 
 def ask(port: int, path: str = "/settle", workers: int = 1) -> list[dict[str, Any]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import gc
+import importlib.util
+import os
 import subprocess
 import sys
 import textwrap
@@ -13,10 +16,13 @@ from typing import Any
 
 import pytest
 
+import scopedbump
 from scopedbump import CommitError, Region, ReserveError
 from scopedbump._pages import system_pages
 
 MAPS = Path("/proc/self/maps")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
+"""For children in another folder: they find the package that is tested here, which need not be installed."""
 
 needs_maps = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc/self/maps to read")
 counts_references = pytest.mark.skipif(
@@ -96,6 +102,18 @@ def run_threads(*bodies: Callable[[], object], timeout: float = 60) -> None:
     assert not any(thread.is_alive() for thread in threads), "a deadlock"
     if failures:
         raise failures[0]
+
+
+def missing_imports(code: str) -> list[str]:
+    """Optional packages that the code imports and that are not installed here."""
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported.add(node.module)
+    packages = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"scopedbump"}
+    return sorted(package for package in packages if importlib.util.find_spec(package) is None)
 
 
 class FaultyPages:

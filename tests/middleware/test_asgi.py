@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import copy_context
+from importlib import import_module
+from pathlib import Path
 from types import coroutine
 from typing import Any
 
@@ -350,6 +353,50 @@ def test_concurrent_requests_do_not_meet() -> None:
     collect()
     assert server.pool.stats()[4:6] == (0, 0)
     assert server.pool.stats().leases == 150
+
+
+def idle_websockets(app: App, count: int) -> tuple[int, int, list[Any]]:
+    """Bytes and mappings that so many websockets take which wait for their first message, each in its own context."""
+
+    async def receive() -> Message:
+        await step()
+        return {}
+
+    async def send(message: Message) -> None: ...
+
+    scopes: list[Scope] = [{"type": "websocket", "state": {}} for _ in range(count)]
+    calls: list[Any] = [(app(scope, receive, send), copy_context()) for scope in scopes]
+    traced: Callable[[], tuple[int, int]] = import_module("tracemalloc").get_traced_memory
+    mappings, memory = len(own_mappings()), traced()[0]
+    for call, context in calls:
+        context.run(call.send, None)
+    return traced()[0] - memory, len(own_mappings()) - mappings, calls
+
+
+def own_mappings() -> list[str]:
+    """The mappings without access, as reservations have them."""
+    maps = Path("/proc/self/maps")
+    return [line for line in maps.read_text().splitlines() if " ---p " in line] if maps.exists() else []
+
+
+def test_ten_thousand_idle_websockets() -> None:
+    """They cost no mapping and no lease, and less than 1 KiB each more than bare."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+    tracemalloc = pytest.importorskip("tracemalloc", exc_type=ImportError)
+    pool = RegionPool()
+    tracemalloc.start()
+    try:
+        bare, _, _ = idle_websockets(app, 10_000)
+        wrapped, mappings, calls = idle_websockets(ScratchMiddleware(app, pool), 10_000)
+    finally:
+        tracemalloc.stop()
+    assert wrapped - bare < 10_000 * 1024
+    assert mappings == 0
+    assert pool.stats()[:6] == (0, 0, 0, 0, 0, 0)
+    assert len(calls) == 10_000
 
 
 def test_escape_is_obeyed() -> None:

@@ -235,6 +235,31 @@ def test_who_waits_may_give_up(how: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("count", range(5))
+def test_whose_message_comes_with_a_place_does_not_overtake(count: int) -> None:
+    """Two that wait get a place in the same turn of the loop, the second a message too: the first begins first."""
+
+    async def main() -> None:
+        pool = RegionPool(MIB, max_out=2)
+        served: list[object] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            served.append(scope["client"])
+            await answer(send)
+
+        middleware = asgi.ScratchMiddleware(app, pool, when_full="wait")
+        with pool.region(), pool.region():
+            first, second = Client(), Client()
+            tasks = [first.call(middleware), second.call(middleware)]
+            await turns()
+            second.inbox.put_nowait(GET)
+            await turns(count)
+        await asyncio.gather(*tasks)
+        assert served == [first, second]
+
+    asyncio.run(main())
+
+
 def test_what_was_read_ahead_reaches_the_application() -> None:
     """The messages of a request that waited come in order, none is lost, and a large body is not read ahead."""
 

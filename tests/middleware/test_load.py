@@ -64,3 +64,39 @@ def test_under_load(server: str) -> None:
 def test_a_hundred_thousand_requests(server: str) -> None:
     """The same for a hundred thousand requests: not one foreign byte, and not a mapping or a page left."""
     under_load(server, 4000, 100_000)
+
+
+def bounded(server: str, when_full: str, requests: int) -> None:
+    with serving(server, MAX_OUT="6", WHEN_FULL=when_full) as port:
+        load(port, 800, seed=1000)
+        (warm,) = ask(port)
+        refused = load(port, requests)
+        (after,) = ask(port)
+    stats = after["stats"]
+    assert after["wrong"] == []
+    assert (stats["out"], stats["escaped"]) == (0, 0)
+    assert stats["idle"] <= MAX_IDLE
+    assert stats["refused"] - warm["stats"]["refused"] >= refused
+    if when_full == "refuse":
+        assert 0.2 * requests < refused < 0.8 * requests, refused
+    else:
+        assert refused == stats["refused"] == 0
+        assert stats["waited"] > 0.2 * requests
+    assert after["maps"] <= warm["maps"] + 64
+    assert after["ram"] <= warm["ram"] + 16 * MIB
+
+
+BOUNDED = [("uvicorn-httptools", "refuse"), ("uvicorn-httptools", "wait"), ("gevent", "refuse")]
+
+
+def test_a_bounded_pool_under_load() -> None:
+    """Half of the requests are refused: no foreign byte, nothing left, no more memory than before."""
+    bounded("uvicorn-h11", "refuse", 800)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("server", "when_full"), BOUNDED)
+def test_a_bounded_pool_for_a_hundred_thousand_requests(server: str, when_full: str) -> None:
+    """The same for a hundred thousand requests, which may also wait in turn instead."""
+    bounded(server, when_full, 100_000)

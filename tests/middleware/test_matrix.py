@@ -16,7 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,15 +41,30 @@ ASGI_SERVERS = {
     "hypercorn-uvloop": (["hypercorn", "uvloop"], [*HYPERCORN, "uvloop"]),
     "hypercorn-trio": (["hypercorn", "trio"], [*HYPERCORN, "trio"]),
     "granian": (["granian"], [*GRANIAN, "asgi"]),
+    "hypercorn-h2": (["hypercorn", "h2", "httpx"], [*HYPERCORN, "asyncio"]),
+    "granian-h2": (["granian", "h2", "httpx"], [*GRANIAN, "asgi", "--http", "2"]),
     "daphne": (["daphne"], [*PYTHON, "daphne", "-v", "0", "-b", "127.0.0.1", "-p", "PORT"]),
+}
+SOCKET_SERVERS = {
+    **{
+        f"uvicorn-{name}": (["uvicorn", name.partition("-")[0]], [*UVICORN, "--ws", name])
+        for name in ("websockets", "websockets-sansio", "wsproto")
+    },
+    **{
+        name: ASGI_SERVERS[name]
+        for name in ("hypercorn-asyncio", "hypercorn-uvloop", "hypercorn-trio", "granian", "daphne")
+    },
 }
 WSGI_SERVERS = {
     "gunicorn-sync": (["gunicorn"], [*GUNICORN, "sync"]),
     "gunicorn-gthread": (["gunicorn"], [*GUNICORN, "gthread", "--threads", "4"]),
     "gunicorn-gevent": (["gunicorn", "gevent"], [*GUNICORN, "gevent"]),
-    "gunicorn-eventlet": (["gunicorn", "eventlet"], [*GUNICORN, "eventlet"]),
+    "gunicorn-eventlet": (
+        ["gunicorn", "eventlet"],  # a gunicorn that has it knows no control socket
+        [word for word in (*GUNICORN, "eventlet") if word != "--no-control-socket"],
+    ),
     "granian": (["granian"], [*GRANIAN, "wsgi"]),
-    "uwsgi": (["uwsgi"], ["uwsgi", "--http11-socket", "127.0.0.1:PORT", "-L", "-w"]),
+    "uwsgi": (["uwsgi"], ["uwsgi", "--http-socket", "127.0.0.1:PORT", "-L", "-w"]),
     "bridge": (["uvicorn", "asgiref"], UVICORN),
     **{
         name: ([name], [])
@@ -72,6 +89,8 @@ REQUESTS = [
 ]
 CHANGES = {"date", "last-modified", "expires"}
 
+SERVERS = {"asgi": ASGI_SERVERS, "wsgi": WSGI_SERVERS, "websocket": SOCKET_SERVERS}
+
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
 
@@ -86,7 +105,7 @@ def serving(server: str, interface: str, framework: str, wrapped: bool) -> Itera
     """A server in a process of its own, with the application; what it wrote must hold nothing unraisable."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
-    command = (ASGI_SERVERS if interface == "asgi" else WSGI_SERVERS)[server][1]
+    command = SERVERS[interface][server][1]
     if command:
         command = [word.replace("PORT", str(port)) for word in command]
         command.append("matrix_service" if server == "uwsgi" else "matrix_service:app")
@@ -96,8 +115,9 @@ def serving(server: str, interface: str, framework: str, wrapped: bool) -> Itera
         command = [sys.executable, "-W", "ignore", "matrix_service.py", server, str(port)]
     environment = {
         **os.environ,
+        "EVENTLET_NO_GREENDNS": "yes",  # which imports all of dnspython, and that trio, which it does not patch
         "FRAMEWORK": framework,
-        "INTERFACE": interface,
+        "INTERFACE": "wsgi" if interface == "wsgi" else "asgi",
         "WRAPPED": str(int(wrapped)),
         "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", ""))),
     }
@@ -144,23 +164,42 @@ def ask(port: int, method: str, path: str, headers: dict[str, str], version: int
             connection.request(method, path, body, {"Host": "here", **headers})  # some pages show it, and the port
             answer = connection.getresponse()
             # Who refuses an upload closes the connection or not, by how much of it has arrived.
-            skip = {*CHANGES, "connection"} if answer.status >= 400 else CHANGES
+            skip = {*CHANGES, "connection"} if body and answer.status >= 400 else CHANGES
             found = [(name.lower(), value) for name, value in answer.getheaders() if name.lower() not in skip]
             return answer.status, sorted(found), answer.read()
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
 
 
-def compare(server: str, interface: str, framework: str) -> None:
-    for package in (ASGI_SERVERS if interface == "asgi" else WSGI_SERVERS)[server][0]:
+def ask_http2(port: int, method: str, path: str, headers: dict[str, str], version: int) -> Answer | str:
+    """The same by HTTP/2, without TLS."""
+    httpx: Any = import_module("httpx")
+    with httpx.Client(http1=False, http2=True, timeout=20) as client:
+        try:
+            content = b"x" * 100_000 if method == "POST" else None
+            answer = client.request(
+                method, f"http://127.0.0.1:{port}{path}", content=content, headers={"Host": "here", **headers}
+            )
+            assert answer.http_version == "HTTP/2"
+            found = [(name, value) for name, value in answer.headers.items() if name not in CHANGES]
+            return answer.status_code, sorted(found), answer.content
+        except httpx.HTTPError as error:
+            return type(error).__name__
+
+
+def need(*packages: str) -> None:
+    for package in packages:
         if not is_installed(package):
             pytest.skip(f"{package} is not installed")
-    if framework != "raw" and not is_installed(framework):
-        pytest.skip(f"{framework} is not installed")
+
+
+def compare(server: str, interface: str, framework: str) -> None:
+    need(*SERVERS[interface][server][0], *(() if framework == "raw" else (framework,)))
     answers: list[list[Answer | str]] = []
     for wrapped in (False, True):
         with serving(server, interface, framework, wrapped) as port:
-            answers.append([ask(port, *request) for request in REQUESTS])
+            client = ask_http2 if server.endswith("-h2") else ask
+            answers.append([client(port, *request) for request in REQUESTS])
         if answers[0][0][:1] != (200,):
             pytest.skip(f"{server} does not serve {framework}: {answers[0][0]}")
     for request, bare, wrapped_answer in zip(REQUESTS, *answers, strict=True):
@@ -189,3 +228,32 @@ EVERYTHING = [
 def test_bare_and_wrapped_are_the_same(server: str, interface: str, framework: str) -> None:
     """GET, HEAD, HTTP/1.0, ranges, files, generators, lists, empty bodies and uploads, by what the client gets."""
     compare(server, interface, framework)
+
+
+def talk(port: int) -> list[str | bytes | int]:
+    """What comes back for texts and bytes, short and long ones, and the code of the close."""
+    client_of: Any = import_module("websockets.sync.client")
+    closed: Any = import_module("websockets.exceptions").ConnectionClosed
+    heard: list[str | bytes | int] = []
+    with client_of.connect(f"ws://127.0.0.1:{port}/socket") as client:
+        try:
+            for message in ("text", b"bytes", b"long" * 50_000, "l\u00f6ng" * 1000, "bye"):
+                client.send(message)
+                heard.append(client.recv(timeout=20))
+        except closed as error:
+            heard.append(-1 if error.rcvd is None else error.rcvd.code)
+    return heard
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", SOCKET_SERVERS)
+def test_websockets_are_the_same(server: str) -> None:
+    """Texts, bytes and the close, with each implementation of websockets."""
+    need("websockets", *SOCKET_SERVERS[server][0])
+    heard: list[list[str | bytes | int]] = []
+    for wrapped in (False, True):
+        with serving(server, "websocket", "raw", wrapped) as port:
+            heard.append(talk(port))
+    assert heard[0] == heard[1]
+    assert heard[0][0] == "text"
+    assert heard[0][-1] == 3001

@@ -421,6 +421,23 @@ def test_a_server_that_forgets_to_close(kind: str) -> None:
     assert server.pool.stats()[3:6] == (1, 0, 0)
 
 
+def test_a_server_that_keeps_the_iterator_alone() -> None:
+    """As a `for` around the call does: the region lasts as long as the iteration."""
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return (bytes(current_region().copy(b"%d" % number)) for number in range(3))
+
+    server = Server(lambda environ, start_response: Body())
+    received: list[bytes] = []
+    for chunk in server.call():
+        received.append(chunk)  # noqa: PERF402  # list() holds the body meanwhile
+    del chunk
+    assert received == [b"0", b"1", b"2"]
+    settle()
+    assert server.pool.stats()[3:6] == (1, 0, 0)
+
+
 @counts_references
 def test_escape_is_obeyed() -> None:
     """escape="warn" tells of a handler that leaves something behind."""

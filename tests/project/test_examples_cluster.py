@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-import scopedbump
 from helpers import ROOT
+from helpers.support import ENVIRONMENT
 
 pytest.importorskip("numpy", reason="NumPy is not installed")
 pytest.importorskip("distributed", reason="distributed is not installed")
 pytestmark = pytest.mark.long  # a cluster takes its time to start
 
 EXAMPLE = ROOT / "examples" / "cluster.py"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
 
 
 def run(*arguments: str) -> str:

@@ -53,10 +53,11 @@ def sources() -> set[str]:
 
 
 def test_the_wheel_is_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    """Every file of the package is in the wheel, `py.typed` among them; tests, examples and stubs are not."""
+    """Every file of the package is in the wheel, `py.typed` among them; no tests, examples, benchmarks or stubs."""
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert names == sources()
     assert "scopedbump/py.typed" in names
+    assert not [name for name in names if "bench" in name or b"pyperf" in wheel.read(name)]
 
 
 def test_the_wheel_is_pure(wheel: zipfile.ZipFile) -> None:

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import _cffi_backend
 import pytest
 
 import scopedbump
@@ -189,6 +190,25 @@ def test_the_public_names_are_these() -> None:
     assert all(getattr(scopedbump, name) is not None for name in PUBLIC)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         scopedbump.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_reprs_say_whose_memory_it_is() -> None:
+    """What a prompt shows of an adapter names the region, or the heap."""
+    ffi = _cffi_backend.FFI()
+    with scopedbump.bump_region(4096, name="work") as a:
+        shown = repr(a)
+        for adapter in (a.ctypes, a.cffi(ffi), a.as_current()):
+            assert shown in repr(adapter) and "object at" not in repr(adapter)
+    assert repr(scopedbump.heap) == "scopedbump.heap"
+    assert repr(scopedbump.heap.ctypes) == "<scopedbump.CtypesAllocator: heap>"
+    assert repr(scopedbump.heap.cffi(ffi)) == "<scopedbump.CffiAllocator: heap>"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PUBLIC if name.endswith(("Error", "Warning"))))
+def test_an_error_can_be_made_without_its_arguments(name: str) -> None:
+    """As tblib does, with which Dask sends exceptions from process to process: `cls.__new__(cls)`, and then state."""
+    kind = getattr(scopedbump, name)
+    assert type(kind.__new__(kind)) is kind
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-import scopedbump
 from helpers import ROOT
+from helpers.support import ENVIRONMENT, missing_imports
 from scopedbump import _atomic
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,18 +42,6 @@ def commands(*languages: str) -> list[str]:
     lines = [(block.language, line) for block in blocks(*languages) for line in block.text.splitlines()]
     shown = [line.removeprefix("$ ") for language, line in lines if language != "console" or line.startswith("$ ")]
     return [line.partition("  #")[0].strip() for line in shown if line.strip() and not line.startswith("#")]
-
-
-def missing_imports(code: str) -> list[str]:
-    """Optional packages that the code imports and that are not installed here."""
-    imported: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            imported.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported.add(node.module)
-    packages = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"scopedbump"}
-    return sorted(package for package in packages if importlib.util.find_spec(package) is None)
 
 
 def test_every_block_names_its_language() -> None:
@@ -86,37 +72,21 @@ def test_the_code_runs(block: Block, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def rows_of_where_and_how() -> list[tuple[str, str]]:
-    """Where, and the lines of code that say how."""
-    table = README.partition("| where | how | memory |\n")[2].partition("\n\n")[0].splitlines()[1:]
-    cells = [row.split(" | ") for row in table]
-    return [(where.strip("|` "), re.sub("`(.*?)`(?:<br>|$)", "\\1\n", how)) for where, how, _ in cells]
+@pytest.mark.skipif(sys.platform != "linux" or sys.implementation.name != "cpython", reason="shows Linux's report")
+def test_the_report_of_a_debug_region_is_real(tmp_path: Path) -> None:
+    """What the README shows is what its code prints, but for addresses and lines."""
+    (shown,) = (block.text for block in blocks("text"))
+    (code,) = (block.text for block in blocks("python") if "debug=True" in block.text)
+    (tmp_path / "request.py").write_text(code)
+    command = [sys.executable, "request.py"]
+    printed = subprocess.check_output(command, text=True, timeout=60, cwd=tmp_path, env=ENVIRONMENT)
+    if "past the end" not in printed:
+        pytest.skip(printed)
 
+    def bare(text: str) -> str:
+        return re.sub(r"0x[0-9a-f]+|:\d+|at \S+\+", "_", text.replace(f"{tmp_path}/", ""))
 
-@pytest.mark.parametrize(
-    ("where", "how"), [pytest.param(*row, id=row[0], marks=pytest.mark.long) for row in rows_of_where_and_how()]
-)
-def test_each_row_of_where_and_how_runs(where: str, how: str, tmp_path: Path) -> None:
-    """Each row of the table runs in a program that begins with the block before it."""
-    if missing := missing_imports(how):
-        pytest.skip(f"needs {', '.join(missing)}")
-    before = next(block.text for block in reversed(blocks("python")) if "@pool.scoped" in block.text)
-    program = [before, "if __name__ == '__main__':", *(f"    {line}" for line in how.splitlines())]
-    if "results" in how:
-        program.append("    assert list(results) == [2 * number for number in range(8)]")
-    script = tmp_path / "program.py"
-    script.write_text("\n".join(program), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(Path(scopedbump.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert bare(printed) == bare(shown)
 
 
 def test_the_two_commands_are_those_that_the_gate_runs() -> None:
@@ -153,9 +123,10 @@ def test_every_other_command_exists(command: str) -> None:
         for option in arguments[1:]:
             assert not option.startswith("-") or option in done.stdout
     elif words[1:4] == ["-m", "pip", "install"]:
-        extras = metadata("scopedbump").get_all("Provides-Extra") or []
         for named in re.findall(r"\[(.*?)\]", command):
-            assert set(named.split(",")) <= set(extras)
+            assert set(named.split(",")) <= set(metadata("scopedbump").get_all("Provides-Extra") or [])
+        for group in re.findall("--group (.*)", command):
+            assert group in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     elif words[1:3] == ["-m", "pytest"]:
         assert (ROOT / "tests").is_dir()
     elif words[0].endswith("python") or words[0] == "python3":

@@ -44,9 +44,8 @@ def run(*arguments: str, folder: Path = ROOT) -> str:
 
 @needs_sources
 @checker("mypy")
-@pytest.mark.parametrize(
-    "platform", ["linux", pytest.param("darwin", marks=pytest.mark.long), pytest.param("win32", marks=pytest.mark.long)]
-)
+@pytest.mark.long  # of all three the gate has a leg
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_mypy_is_content_on_every_platform(platform: str, tmp_path: Path) -> None:
     """Strict: right uses are accepted with their exact type, each wrong one is an error that an ignore names."""
     assert len(CLIENTS) >= 4

@@ -533,3 +533,36 @@ def test_what_a_refused_initializer_wrote_is_gone() -> None:
         assert a.used == 0
         check(a)
         assert not any(a.alloc(200))
+
+
+def test_what_the_region_owns_can_not_be_resized() -> None:
+    """ctypes refuses, as for all memory that is not the object's own."""
+    with bump_region() as a:
+        made = a.ctypes.new(Point, 1, 2)
+        with pytest.raises(ValueError, match="doesn't own"):
+            ctypes.resize(made, 100)
+        assert (made.x, made.y) == (1, 2)
+        del made
+
+
+@counts_references
+def test_a_finalizer_of_the_users_own_runs_for_what_was_made_ahead() -> None:
+    """Those that were never taken are objects too: theirs run when the slab goes, or at the end of the region."""
+    ended: list[int] = []
+
+    class Watched(Structure):
+        _fields_ = (("number", c_int),)
+
+        def __del__(self) -> None:
+            ended.append(self.number)
+
+    with bump_region(debug=False) as a:  # a debug region makes none ahead
+        slab = a.ctypes.slab(Watched)
+        next(slab).number = 7
+        del slab
+        assert ended.count(7) == 1 and ended.count(0) == len(ended) - 1 > 0
+        ended.clear()
+        slab = a.ctypes.slab(Watched)
+        next(slab)
+    assert len(ended) > 1
+    del slab

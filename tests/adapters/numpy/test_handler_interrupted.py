@@ -72,10 +72,12 @@ def at_every_moment(first: int, step: int) -> None:
     assert a.released
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_an_exception_at_any_moment_arrives_and_nothing_stays(first: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "step"), [(0, 9), pytest.param(0, 2, marks=pytest.mark.long), pytest.param(1, 2, marks=pytest.mark.long)]
+)
+def test_an_exception_at_any_moment_arrives_and_nothing_stays(first: int, step: int) -> None:
     """Entering, the callbacks and leaving: the exception comes out as it is, wherever it came in."""
-    in_process(__file__, "at_every_moment", first, 2)
+    in_process(__file__, "at_every_moment", first, step)
 
 
 def ring_in_a_loop(rounds: int, size: int) -> None:

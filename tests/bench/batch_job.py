@@ -1,4 +1,4 @@
-"""A batch job under each executor: `python tests/bench/executors.py [--quick] [EXECUTOR...]`.
+"""A batch job under each executor: `python tests/bench/batch_job.py [--quick] [EXECUTOR...]`.
 
 A task takes two scratch buffers of 4 MiB, fills one and copies it into the other. In bytearrays; in bytearrays with
 glibc told by its environment variables to keep what is freed; and in a function under `pool.scoped`. Each line comes of
@@ -38,16 +38,16 @@ Task = Callable[[int], Took]
 
 def in_bytearrays(_: int) -> Took:
     """The task as one would write it."""
-    faults, start = process.page_faults(), time.perf_counter()
+    faults, start = process.page_faults() or 0, time.perf_counter()
     work(memoryview(bytearray(SIZE)), memoryview(bytearray(SIZE)))
-    return time.perf_counter() - start, process.page_faults() - faults
+    return time.perf_counter() - start, (process.page_faults() or 0) - faults
 
 
 def in_a_region(number: int) -> Took:
     """The task in scratch memory, with what it takes to get and to give back."""
-    faults, start = process.page_faults(), time.perf_counter()
+    faults, start = process.page_faults() or 0, time.perf_counter()
     scoped(number)
-    return time.perf_counter() - start, process.page_faults() - faults
+    return time.perf_counter() - start, (process.page_faults() or 0) - faults
 
 
 @pool.scoped
