@@ -39,6 +39,7 @@ DIFFERS = {
     "tests/core/test_allocator.py::test_a_block_is_what_was_asked_for[region]": FILLED,
     "tests/core/test_atomic.py::test_a_tracer_sees_one_line_of_what_is_marked": FAST,
     "tests/core/test_close.py::test_closing_a_region_of_a_million_views_takes_milliseconds": MANY,
+    "tests/core/test_large.py::test_a_block_that_needs_huge_pages_has_nothing_else": APART,
     "tests/core/test_large.py::test_a_pool_gives_a_lone_large_job_back": COLD,
     "tests/core/test_large.py::test_a_pool_keeps_as_many_as_were_needed": COLD,
     "tests/core/test_large.py::test_a_reset_keeps_what_it_is_told_to": COLD,
