@@ -85,6 +85,7 @@ DIFFERS = {
     "tests/everywhere/test_faults.py::test_no_more_data": LIMITS,
     "tests/everywhere/test_interrupts.py::test_the_end_of_an_escape_runs_nothing": QUARANTINED,
     "tests/everywhere/test_model.py::test_programs_against_the_model": APART,
+    "tests/project/test_examples_services.py::": COLD,
     "tests/middleware/test_asgi.py::test_a_handler_that_raises": COLD,
     "tests/middleware/test_asgi.py::test_a_request_has_a_region": COLD,
     "tests/middleware/test_frameworks.py::test_django": COLD,
