@@ -94,7 +94,8 @@ class DebugAhead(Ahead):
             committed = self.committed
             if view is not None and committed < self.edge and committed < stop:
                 target = min(round_up(stop, chunk.reservation.page_size), self.edge)
-                self.fill(chunk.reservation.commit_range(committed, target, target))
+                if committed < target:  # else it was settled meanwhile
+                    self.fill(chunk.reservation.commit_range(committed, target, target))
         finally:
             del view
 

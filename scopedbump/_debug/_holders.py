@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import _cffi_backend
 
 from .._errors import EscapeError, EscapeWarning
-from .._lifetime import ADDRESS, ffi
+from .._lifetime import ADDRESS, COUNTED, ffi
 from ._places import is_ours, line_of, shown_path
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _CTYPE = ctypes.c_int.__mro__[-2]  # _ctypes._CData, which has no public name
 _CDATA = _cffi_backend.FFI.CData
 _MOST_SHOWN = 5
+_SUSPENDED: dict[type, str] = {GeneratorType: "gi_frame", CoroutineType: "cr_frame", AsyncGeneratorType: "ag_frame"}
 _PACKAGE = __name__.removesuffix("_debug._holders")  # "scopedbump.", or what it is a part of
 
 
@@ -64,6 +65,8 @@ def tell(region: object, found: tuple[Holder, ...], escape: Escape) -> None:
 
 def in_words(found: tuple[Holder, ...]) -> str:
     """The first of them, one a line."""
+    if not COUNTED:
+        return "which objects do is known to CPython only"
     if not found:
         return "nothing that the garbage collector knows, so it may be an object of an extension"
     rest = [f"and {len(found) - _MOST_SHOWN} more"] if len(found) > _MOST_SHOWN else []
@@ -78,6 +81,8 @@ def holders_of(ranges: list[tuple[int, int]], ledger: Ledger, revoked: Iterable[
         ledger: which blocks lie there.
         revoked: views that will be revoked, and so hold nothing.
     """
+    if not COUNTED:  # there the collector does not say who refers to what
+        return ()
     known = {id(view) for view in revoked}
     found: dict[tuple[int, str], Holder] = {}
     for thing, name in _named(ranges):
@@ -103,6 +108,12 @@ def _type_of(thing: object) -> str:
     return type(thing).__name__
 
 
+def _pinning() -> tuple[type, ...]:
+    """The types whose objects may point into a region."""
+    numpy = sys.modules.get("numpy")
+    return memoryview, _CTYPE, _CDATA, *(() if numpy is None else (numpy.ndarray,))
+
+
 def _address(thing: Any) -> int:
     """Where what an object points to begins; 0 for what points nowhere, or does not pin."""
     try:
@@ -125,8 +136,15 @@ def _address(thing: Any) -> int:
 
 def _named(ranges: list[tuple[int, int]]) -> Iterator[tuple[object, str]]:
     """What points in, and the name that holds it."""
+    pins: dict[type, bool] = {}  # most objects are of types that never do
 
     def points_in(thing: object) -> bool:
+        kind = type(thing)
+        known = pins.get(kind)
+        if known is None:
+            known = pins[kind] = issubclass(kind, _pinning())
+        if not known:
+            return False
         address = _address(thing)
         return bool(address) and any(start <= address < stop for start, stop in ranges)
 
@@ -142,13 +160,16 @@ def _named(ranges: list[tuple[int, int]]) -> Iterator[tuple[object, str]]:
             yield from _named_in(container, points_in)
 
 
+_PLAIN = dict, tuple
+
+
 def _named_in(container: object, points_in: Callable[[object], bool]) -> Iterator[tuple[object, str]]:
     for thing in gc.get_referents(container):
         if points_in(thing):
             name = _name_in(container, thing)
             if name:
                 yield thing, name
-        elif _is(thing, dict, tuple) and not gc.is_tracked(thing):  # as it holds nothing that is
+        elif type(thing) in _PLAIN and not gc.is_tracked(thing):  # as it holds nothing that is
             yield from _named_in(thing, points_in)
 
 
@@ -177,11 +198,11 @@ _OURS = 3  # references: the frame's, that of a local variable here, and that of
 
 
 def _suspended_frame(thing: object) -> FrameType | None:
-    for kind, name in ((GeneratorType, "gi_frame"), (CoroutineType, "cr_frame"), (AsyncGeneratorType, "ag_frame")):
-        if _is(thing, kind):
-            frame: FrameType | None = getattr(thing, name)
-            return None if frame is None or is_ours(frame.f_code) else frame  # a look at our own would keep it all
-    return None
+    name = _SUSPENDED.get(type(thing))
+    if name is None:
+        return None
+    frame: FrameType | None = getattr(thing, name)
+    return None if frame is None or is_ours(frame.f_code) else frame  # a look at our own would keep it all
 
 
 def _frames() -> Iterator[FrameType]:

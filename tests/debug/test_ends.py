@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -136,6 +137,22 @@ def test_many_scopes_in_one_region_stay_within_their_bounds() -> None:
         check(a)
         assert a.used == 0
         assert a.peak == 5000
+
+
+def test_a_debug_pool_is_one_in_other_processes() -> None:
+    """What a pickle makes elsewhere has debug regions too, and is told what the environment there does not say."""
+    code = """if True:
+        import pickle, sys
+        with pickle.loads(sys.stdin.buffer.read()).region() as a:
+            print("a debug region" in a.report())
+    """
+    for is_debug in (True, False):
+        environment = {**os.environ, "SCOPEDBUMP_DEBUG": "0" if is_debug else "1"}
+        command = [sys.executable, "-c", code]
+        with RegionPool(1 << 20, debug=is_debug) as pool:
+            sent = pickle.dumps(pool)
+            said = subprocess.run(command, input=sent, check=True, env=environment, capture_output=True).stdout
+        assert said.decode().split() == [str(is_debug)]
 
 
 def test_nothing_of_it_is_imported_before_it_is_asked_for() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import sys
 from collections.abc import Generator
 from typing import Any, Literal
 
 import pytest
 
 from scopedbump import EscapeError, EscapeWarning, Region, bump_region, debug
+
+pytestmark = pytest.mark.skipif(sys.implementation.name != "cpython", reason="who holds what is known to CPython only")
 
 kept: list[object] = []
 

@@ -20,6 +20,7 @@ from scopedbump import OverrunError, Region, bump_region, debug
 here = Path(__file__).name
 
 dies_by_signals = pytest.mark.skipif(sys.platform == "win32", reason="there ctypes makes an OSError of a fault")
+tells_of_faults = pytest.mark.skipif(sys.implementation.name != "cpython", reason="CPython alone explains faults")
 
 
 def last_after(region: Region, before: int, address: int) -> debug.Finding:
@@ -161,6 +162,7 @@ OVERRUN = """
 """
 
 
+@tells_of_faults
 @dies_by_signals
 @pytest.mark.parametrize(("before", "after"), [("faulthandler.enable()", ""), ("", "faulthandler.enable(); a.scope()")])
 def test_by_default_the_process_says_what_it_was_and_dies_as_it_would_have(before: str, after: str) -> None:
@@ -174,6 +176,7 @@ def test_by_default_the_process_says_what_it_was_and_dies_as_it_would_have(befor
     assert 'File "<string>", line 7 in <module>' in dump
 
 
+@tells_of_faults
 @dies_by_signals
 def test_without_faulthandler_the_process_dies_by_the_signal() -> None:
     """The default of the signal is what comes after the message."""
@@ -242,6 +245,7 @@ def test_handlers_of_the_program_come_first_again_after_ours() -> None:
     assert (done.returncode, done.stdout) == (0, "True\n")
 
 
+@tells_of_faults
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no PR_SET_MDWE")
 def test_without_executable_memory_guards_and_faulthandler_are_what_there_is() -> None:
     """Where no handler can be made a debug region says so, its canaries hold, and a guard is a segmentation fault."""
@@ -271,6 +275,7 @@ def test_without_executable_memory_guards_and_faulthandler_are_what_there_is() -
     assert "Fatal Python error: Segmentation fault" in done.stderr
 
 
+@tells_of_faults
 @dies_by_signals
 def test_a_child_process_explains_its_own_faults() -> None:
     """After a fork both processes go on as they were."""

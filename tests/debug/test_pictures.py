@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tracemalloc
 import xml.etree.ElementTree as ET
 
 import pytest
 
-from scopedbump import bump_region, debug
+from scopedbump import RegionPool, bump_region, debug
 from scopedbump._debug import _trace
 
 
@@ -26,6 +25,18 @@ def test_a_report_tells_the_totals_and_the_places() -> None:
         assert lines[first].split()[:2] == ["1", "4000"]
         assert lines[first + 1].split()[:2] == ["3", "300"]
         assert all("test_pictures.py:" in line for line in lines[first : first + 2])
+
+
+def test_a_region_of_a_middleware_that_was_not_used_has_a_report() -> None:
+    """It has no memory yet, and so no blocks; with the first of them it has."""
+    with RegionPool(1 << 20, debug=True) as pool, pool._region_on_demand(pool._options) as a:
+        assert "used 0" in a.report()
+        assert "used 0" in a._repr_html_()
+        assert not debug.check(a)
+        assert not debug.holders(a)
+        assert debug.svg(a).startswith("<svg")
+        a.alloc(10)
+        assert "1 blocks" in a.report()
 
 
 def test_a_picture_shows_blocks_by_place_and_fades_what_has_ended() -> None:
@@ -58,6 +69,7 @@ def test_a_picture_of_many_blocks_is_bounded() -> None:
 @pytest.mark.skipif(_trace._found is None, reason="there is no tracemalloc to tell")
 def test_blocks_are_in_the_snapshots_of_tracemalloc_until_they_end() -> None:
     """While tracemalloc traces, blocks are in a domain of their own; after the end they are gone."""
+    import tracemalloc
 
     def bytes_of_blocks() -> int:
         snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, _trace.DOMAIN)])

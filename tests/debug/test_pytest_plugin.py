@@ -10,6 +10,7 @@ import pytest
 
 import scopedbump
 
+tells_of_faults = pytest.mark.skipif(sys.implementation.name != "cpython", reason="CPython alone explains faults")
 ROOT = Path(scopedbump.__file__).parent.parent
 
 HEAD = """
@@ -20,14 +21,16 @@ def poke(thing, at):
 """
 
 
-def run(folder: Path, tests: str, *arguments: str, plugin: bool = True) -> tuple[int, str]:
-    """Run tests in a pytest of their own; its exit status and output."""
+def run(folder: Path, tests: str, *arguments: str, alone: bool = True) -> tuple[int, str]:
+    """Run tests in a pytest of their own, with no other plugins, which take longer; its exit status and output."""
     (folder / "test_them.py").write_text(HEAD + tests)
     (folder / "pytest.ini").touch(exist_ok=True)
-    installed = [] if _is_installed() or not plugin else ["-p", "scopedbump.pytest_plugin"]
+    installed = [] if _is_installed() and not alone else ["-p", "scopedbump.pytest_plugin"]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *installed, *arguments]
     environment = {**__import__("os").environ, "PYTHONPATH": str(ROOT), "COLUMNS": "400"}
     environment.pop("SCOPEDBUMP_DEBUG", None)
+    if alone:
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=environment
     )
@@ -51,6 +54,7 @@ def test_after():
 """
 
 
+@tells_of_faults
 @pytest.mark.parametrize("how", ["option", "ini", "marker", "no faulthandler", "xdist"])
 def test_an_overrun_fails_the_test_that_did_it(how: str, tmp_path: Path) -> None:
     """The test is FAILED, with its own section and the lines of both; the next tests run in the same process."""
@@ -66,7 +70,7 @@ def test_an_overrun_fails_the_test_that_did_it(how: str, tmp_path: Path) -> None
         arguments += ["-p", "no:faulthandler"]
     elif how == "xdist":
         pytest.importorskip("xdist")
-        arguments += ["-n", "1"]
+        arguments += ["-p", "xdist", "-n", "1"]
     status, output = run(tmp_path, tests, *arguments)
     assert status == 1, output
     assert "1 failed, 2 passed" in output
@@ -77,6 +81,7 @@ def test_an_overrun_fails_the_test_that_did_it(how: str, tmp_path: Path) -> None
     assert "by test_them.py:5 in poke" in output
 
 
+@tells_of_faults
 def test_each_kind_of_finding_fails_its_test(tmp_path: Path) -> None:
     """Canaries, use after the end, findings in the fixture's region, and escapes where the marker asks."""
     status, output = run(
@@ -154,6 +159,7 @@ def test_modules():
     before = {name for name in sys.modules if name.startswith("scopedbump.")}
     assert before == {"scopedbump.pytest_plugin"}, before
 """.replace("import ctypes, pytest, scopedbump", ""),
+        alone=False,
     )
     assert status == 0, output
 
