@@ -27,6 +27,7 @@ The rules (numbers are those of the promises in the README):
   memory; the parent's chunk keeps the scope's, so how far the scope wrote is known even if the scope is lost (6, 11).
 - Where exceptions come between any two byte codes (PyPy), a critical section may end half way: its stores are in such
   an order that it can be repeated, and that no byte is lost or taken for clean meanwhile (5, 6).
+- Who zeroes what was used, for `wipe`, is counted in `erasers`: until that is over the memory goes to nobody else (6).
 - To end a chunk is to revoke and to let go. Each step may be repeated, in any thread, so an end that was interrupted is
   brought to its end by whoever comes next, and the memory goes with the last that refers to it (3, 5).
 """
