@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.support import run_script
+from helpers.support import counts_references, run_script
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are limits of Linux")
 
@@ -56,6 +56,7 @@ def group_of(limit: int) -> Iterator[Path]:
         group.rmdir()
 
 
+@counts_references
 def test_what_is_given_back_is_not_charged() -> None:
     """Promises 2 and 3: a control group that holds one large job holds any number, one after the other."""
     code = textwrap.dedent(f"""
@@ -78,6 +79,7 @@ def test_what_is_given_back_is_not_charged() -> None:
             assert done.returncode == status, done.stderr
 
 
+@counts_references
 @pytest.mark.parametrize("disabled", [0, 1])
 def test_whether_or_not_there_are_huge_pages(disabled: int) -> None:
     """Promises 2, 3 and 6 with huge pages as this system has them, and in a process that has none."""

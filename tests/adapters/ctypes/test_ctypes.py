@@ -535,6 +535,7 @@ def test_what_a_refused_initializer_wrote_is_gone() -> None:
         assert not any(a.alloc(200))
 
 
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="elsewhere ctypes resizes nothing at all")
 def test_what_the_region_owns_can_not_be_resized() -> None:
     """ctypes refuses, as for all memory that is not the object's own."""
     with bump_region() as a:
