@@ -83,7 +83,7 @@ DIFFERS = {
     "tests/everywhere/test_executors.py::test_from_a_notebook": COLD,
     "tests/everywhere/test_faults.py::test_no_more_address_space": LIMITS,
     "tests/everywhere/test_faults.py::test_no_more_data": LIMITS,
-    "tests/everywhere/test_interrupts.py::test_an_exception_at_every_seventh_byte_code[carve]": SLOW,
+    "tests/everywhere/test_interrupts.py::test_an_exception_at_every_eleventh_byte_code[carve]": SLOW,
     "tests/everywhere/test_interrupts.py::test_the_end_of_an_escape_runs_nothing": QUARANTINED,
     "tests/everywhere/test_model.py::test_programs_against_the_model": APART,
     "tests/project/test_examples_services.py::": COLD,
