@@ -156,8 +156,18 @@ def _named(ranges: list[tuple[int, int]]) -> Iterator[tuple[object, str]]:
     copies = _copies_of_variables(containers)
     while containers:  # it ends empty: a cycle through one of our frames would keep all of it until a collection
         container = containers.pop()
-        if not isinstance(container, FrameType) and id(container) not in copies and not _is_package(container):
+        if isinstance(container, FrameType) or id(container) in copies:
+            continue
+        if not _is_package(container) and not _is_of_a_thread(container):
             yield from _named_in(container, points_in)
+
+
+def _is_of_a_thread(container: object) -> bool:
+    """Whether this is what cffi keeps for a thread of C that has called Python.
+
+    The type of what is in there was never made ready (cffi 2.1): to look at it crashes.
+    """
+    return type(container) is dict and "cffi.thread.canary" in container
 
 
 _PLAIN = dict, tuple

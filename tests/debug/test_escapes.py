@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
+from helpers.support import run_script
 from scopedbump import EscapeError, EscapeWarning, Region, bump_region, debug
 
 pytestmark = pytest.mark.skipif(sys.implementation.name != "cpython", reason="who holds what is known to CPython only")
@@ -170,3 +171,25 @@ def test_without_debug_the_message_says_how_to_learn_more() -> None:
     with pytest.raises(EscapeError, match="debug=True or SCOPEDBUMP_DEBUG=1"):
         a.close()
     del number
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the thread is a pointer, or there is no pthread")
+def test_a_thread_of_c_that_has_called_python_is_passed_by() -> None:
+    """What cffi keeps for such a thread is of a type that can't even be hashed; nothing is looked for in it."""
+    run_script("""
+        import cffi, scopedbump
+        from scopedbump import debug
+        ffi = cffi.FFI()
+        ffi.cdef("int pthread_create(uintptr_t *, void *, void *(*)(void *), void *);"
+                 "int pthread_join(uintptr_t, void *);")
+        lib = ffi.dlopen(None)
+        calls = []
+        function = ffi.callback("void *(void *)", lambda argument: calls.append(1) or ffi.NULL)
+        with scopedbump.bump_region(1 << 20, debug=True) as a:
+            kept = [a.alloc(16)]
+            thread = ffi.new("uintptr_t *")
+            assert not lib.pthread_create(thread, ffi.NULL, function, ffi.NULL)
+            assert not lib.pthread_join(thread[0], ffi.NULL)
+            assert calls
+            debug.holders(a)
+    """)
