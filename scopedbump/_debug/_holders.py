@@ -156,7 +156,8 @@ def _named(ranges: list[tuple[int, int]]) -> Iterator[tuple[object, str]]:
     copies = _copies_of_variables(containers)
     while containers:  # it ends empty: a cycle through one of our frames would keep all of it until a collection
         container = containers.pop()
-        if isinstance(container, FrameType) or id(container) in copies:
+        # A module's dict comes by itself; the rest of what some modules lead to is dead already (`_asyncio`'s in 3.12).
+        if isinstance(container, (FrameType, ModuleType)) or id(container) in copies:
             continue
         if not _is_package(container) and not _is_of_a_thread(container):
             yield from _named_in(container, points_in)

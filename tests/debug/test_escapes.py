@@ -193,3 +193,24 @@ def test_a_thread_of_c_that_has_called_python_is_passed_by() -> None:
             assert calls
             debug.holders(a)
     """)
+
+
+def test_what_is_dead_in_a_module_is_passed_by() -> None:
+    """What a module of C keeps to use it again has no references: to take one, as the collector's list does, kills."""
+    run_script("""
+        import asyncio, scopedbump
+        from scopedbump import debug
+        async def wait():
+            loop = asyncio.get_running_loop()
+            for _ in range(100):
+                futures = [loop.create_future() for _ in range(3)]
+                for future in futures:
+                    loop.call_soon(future.set_result, None)
+                await asyncio.gather(*futures)
+        with scopedbump.bump_region(1 << 20, debug=True) as a:
+            kept = [a.alloc(16)[1:]]
+            for _ in range(3):
+                asyncio.run(wait())
+                assert debug.holders(a)
+            kept.clear()
+    """)
