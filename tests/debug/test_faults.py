@@ -224,8 +224,9 @@ def test_a_crash_elsewhere_is_what_it_would_be_without_us(crash: str, dump: str)
 
 def _without_addresses(dump: str) -> str:
     mine = [part for part in dump.split("\n\n") if not part.startswith("Thread ")]  # others are anywhere
-    # Nor the line of a frame that was just being entered when there was no stack left: faulthandler guesses it.
-    return re.sub(r"0x[0-9a-f]+|line (\?\?\?|\d+) in <lambda>", "", "\n\n".join(mine))
+    # Nor what is said of where the stack ended: how much was used, and which line was just being entered.
+    where = r"line (\?\?\?|\d+) in <lambda>|\(used \d+ kB\)( while calling a Python object)?"
+    return re.sub(rf"0x[0-9a-f]+|{where}", "", "\n\n".join(mine))
 
 
 @dies_by_signals
