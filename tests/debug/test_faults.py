@@ -219,14 +219,14 @@ def test_a_crash_elsewhere_is_what_it_would_be_without_us(crash: str, dump: str)
     modules = "\nExtension modules:"  # more are loaded
     assert dump or crash == "no stack" or not with_us.stderr
     dumps = [_without_addresses(done.stderr.partition(modules)[0]) for done in (with_us, without)]
+    if crash == "no stack":  # how deep that is, and in which frame, is another each time
+        dumps = [dump.partition("\n")[0] for dump in dumps]
     assert dumps[0] == dumps[1]
 
 
 def _without_addresses(dump: str) -> str:
     mine = [part for part in dump.split("\n\n") if not part.startswith("Thread ")]  # others are anywhere
-    # Nor what is said of where the stack ended: how much was used, and which line was just being entered.
-    where = r"line (\?\?\?|\d+) in <lambda>|\(used \d+ kB\)( while calling a Python object)?"
-    return re.sub(rf"0x[0-9a-f]+|{where}", "", "\n\n".join(mine))
+    return re.sub("0x[0-9a-f]+", "", "\n\n".join(mine))
 
 
 @dies_by_signals
