@@ -234,7 +234,7 @@ class FreeList:
         if place is None:
             if self.look_around():
                 return self.take_place()
-            places.refused += 1
+            places.refuse()
             raise PoolFullError(
                 f"all regions of the pool {self.name!r} are open (max_out={places.most}): try again when one has "
                 "ended, look with open_regions() who has them, or make the pool with a larger max_out="
@@ -272,6 +272,11 @@ class FreeList:
         else:
             exporter.keeper.owner = lease
         return Chunk(reservation, exporter, lease), lease
+
+    @critical
+    def count_overflow(self) -> None:
+        """A request was answered with the status of a region that is full."""
+        self.overflowed += 1
 
     @critical
     def _count(self, missed: int = 0) -> None:

@@ -74,7 +74,7 @@ class Places:
 
     def queue(self, offer: Offer) -> None:
         """Offer the next place that is given back, after all who are waiting already."""
-        self.waited += 1
+        self._count(0, 1)
         self.waiting.append(offer)
         self._serve()  # one may have become free before this was in the queue
 
@@ -104,6 +104,15 @@ class Places:
         """Nobody waits while there is a place."""
         while self.waiting and (place := self.take()) is not None:
             place.leave()
+
+    def refuse(self) -> None:
+        """Somebody goes away without a place."""
+        self._count(1, 0)
+
+    @critical
+    def _count(self, refused: int, waited: int) -> None:
+        self.refused += refused
+        self.waited += waited
 
     @critical
     def _enter(self, place: Place) -> bool:

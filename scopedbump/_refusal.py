@@ -38,6 +38,6 @@ def refusal(pool: RegionPool, error: BaseException, full_status: int | None) -> 
     if isinstance(error, PoolFullError):
         return 503
     if full_status is not None and isinstance(error, RegionFullError):
-        pool._free_list.overflowed += 1
+        pool._free_list.count_overflow()
         return full_status
     return None

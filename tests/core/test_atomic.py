@@ -281,6 +281,7 @@ def everything() -> None:
         b.alloc(1)
     with RegionPool(1 << 20, max_out=1) as pool, pool._region_on_demand(pool._options) as c:
         c.alloc(1)
+        pool._free_list.count_overflow()
     places_come_and_go()
     with bump_region(1 << 20) as a:
         malloc = a.cffi(cffi.FFI()).hooks().malloc("void *(*)(size_t)", "size")
@@ -295,6 +296,7 @@ def everything() -> None:
 
 def places_come_and_go() -> None:
     places = Places(1)
+    places.refuse()
     handed_on: list[Place] = []
 
     def offer(place: Place) -> bool:
