@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from scopedbump import _atomic
 _HERE = Path(__file__).parent
 _CHEAP_ROWS = "alloc( array( 'copy of' ctypes cffi c.new lease scope open 'buffers of 1 MiB' 'scopedbump;'"
 
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 needs_uvicorn = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="uvicorn is not installed")
 needs_handler = pytest.mark.skipif(
     not _atomic.atomic or importlib.util.find_spec("numpy") is None,
@@ -31,6 +33,11 @@ needs_handler = pytest.mark.skipif(
         ("libraries.py", ["allocations", "zlib", "Lua"]),
         ("batch_job.py loop threads", ["loop", "threads", "bytearrays", "glibc's variables", "pool.scoped"]),
         pytest.param("uploads.py", ["8 MiB", "writer", "bytearray", "list"], marks=needs_uvicorn),
+        pytest.param(
+            "requests_a_second.py",
+            ["no scratch", "two buffers of 1 MiB"],
+            marks=[needs_uvicorn, needs_wrk, pytest.mark.long],
+        ),
         pytest.param("large_tables.py", ["young", "with the variables", "NumPy"], marks=needs_handler),
         pytest.param("frames.py 270p", ["270p", "young", "old", "ratio"], marks=needs_handler),
         (f"ratios.py {_CHEAP_ROWS}", ["alloc(64)", "ffi.new", "bytearrays, young", "bytearrays, old", "at most"]),
