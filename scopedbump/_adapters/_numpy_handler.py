@@ -67,14 +67,14 @@ class NumpyHandler:
     def __enter__(self) -> Self:
         if self.ended or self._token is not None:
             raise RuntimeError(f"{self!r} can be entered only once: call handler() again")
-        capsule = self._slot().capsule
+        capsule = self._first_capsule()
         (self._token,) = map(allocator.set, (capsule,))  # the last that an exception can come before: see the head
         return self
 
-    def _slot(self) -> memory.Slot:
+    def _first_capsule(self) -> object:
         serving = self._serving = memory.Serving(self)
         serving.before = allocator.get()
-        return memory.first_slot(serving)
+        return memory.first_capsule(serving)
 
     @try_from_entry
     def __exit__(

@@ -182,11 +182,12 @@ def next_slot(serving: Serving) -> Slot:
     return slot
 
 
-def first_slot(serving: Serving) -> Slot:
-    """The slot with which a server begins."""
+def first_capsule(serving: Serving) -> object:
+    """The capsule with which a server begins. Its slot goes back with a reference to it, so that no thread takes it."""
     slot = next_slot(serving)
+    capsule = slot.capsule
     _used.append(slot)
-    return slot
+    return capsule
 
 
 def _idle_slot(slot: Slot) -> Slot:

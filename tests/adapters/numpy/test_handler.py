@@ -445,6 +445,18 @@ def test_ten_thousand_blocks_from_threads_with_escapes() -> None:
     assert all(region.released for region in regions)
 
 
+def test_threads_that_enter_at_once_get_a_slot_each() -> None:
+    """Between its choice and its use nobody else takes the slot that a handler begins with."""
+
+    def work() -> None:
+        with bump_region(1 << 16) as a:
+            for _ in range(8000):
+                with a.numpy.handler(0):
+                    pass
+
+    run_threads(*[work] * 4)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_has_a_copy() -> None:
     """Promise 10: the child goes on with its own copy, and the parent keeps what the child closes."""
