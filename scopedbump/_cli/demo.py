@@ -1,16 +1,13 @@
 """`python -m scopedbump demo [FILE]`: a region at work, in figures of this machine, in a few seconds."""
 
-from __future__ import annotations
-
-import gc
-import tempfile
-import time
+import timeit
+from argparse import Namespace
 from collections.abc import Callable
-from contextlib import ExitStack
-from io import FileIO
+from io import BytesIO, FileIO
 
 from .. import DEFAULT_SIZE, OverrunError, RegionPool, __version__, bump_region, debug
-from . import process, text
+from .figures import duration, size, table
+from .info import memory
 
 _MIB = 1 << 20
 _ROUNDS = 100
@@ -23,116 +20,41 @@ with bump_region(name="demo", debug=True) as region:
 """
 
 
-def run(name: str | None) -> int:
-    """Do it all with the file of that name, or with one made for it."""
-    with ExitStack() as stack:
-        if name is None:
-            made = stack.enter_context(tempfile.TemporaryFile(buffering=0))
-            made.write(b"some real input " * (_MIB // 16))
-            file = FileIO(made.fileno(), closefd=False)
-        else:
-            file = stack.enter_context(FileIO(name))
+def run(chosen: Namespace) -> int:
+    """Do it all with the file that was named, or with one in memory."""
+    with FileIO(chosen.file) if chosen.file else BytesIO(b"some real input " * (_MIB // 16)) as file:
         print(f"scopedbump {__version__}")
         _requests(file)
-    _memory()
-    _lifetimes()
+    print(f"\n{size(DEFAULT_SIZE)} of address space, and the RAM that is touched, given back at the end:\n")
+    print(memory({"a region is open": 0, "64 MiB are written": 64 * _MIB}))
     _overrun()
     return 0
 
 
-# -- a request of several buffers
-
-
-def _requests(file: FileIO) -> None:
-    def request(body: memoryview, message: memoryview, answer: memoryview) -> None:
+def _requests(file: FileIO | BytesIO) -> None:
+    def request(alloc: Callable[[int], memoryview]) -> None:
+        body, message, answer = alloc(_MIB), alloc(_MIB + 16), alloc(_MIB + 16)
         file.seek(0)
-        size = file.readinto(body)
-        message[16 : 16 + size] = body[:size]  # behind a header
+        count = file.readinto(body)
+        message[16 : 16 + count] = body[:count]  # behind a header
         answer[: len(message)] = message
 
     def bytearrays() -> None:
-        request(memoryview(bytearray(_MIB)), memoryview(bytearray(_MIB + 16)), memoryview(bytearray(_MIB + 16)))
+        request(lambda count: memoryview(bytearray(count)))
 
     def region() -> None:
         with pool.region() as a:  # each is written before it is read, so it need not be cleared
-            request(a.alloc(_MIB, zero=False), a.alloc(_MIB + 16, zero=False), a.alloc(_MIB + 16, zero=False))
+            request(lambda count: a.alloc(count, zero=False))
 
-    rows: list[tuple[str, ...]] = [("scratch memory from", "time", "page faults")]
+    rows = [("scratch memory from", "time")]
     with RegionPool(debug=False) as pool:  # whatever SCOPEDBUMP_DEBUG says: it is measured
-        ways = {"bytearrays": bytearrays, "a region of a pool": region}
-        rows += [(name, *_cost(way)) for name, way in ways.items()]
-        for mib in (1, 2, 4, 8, 16, 30):  # after which glibc's malloc gives less back to the system
-            bytearray(mib << 20)
-        rows += [(f"{name}, later", *_cost(way)) for name, way in ways.items()]
+        for when in ("", ", later"):
+            for name, way in (("bytearrays", bytearrays), ("a region of a pool", region)):
+                rows.append((name + when, duration(min(timeit.repeat(way, number=1, repeat=_ROUNDS)))))
+            for mib in (1, 2, 4, 8, 16, 30):  # after which glibc's malloc gives less back to the system
+                bytearray(mib << 20)
     print("\nA request reads 1 MiB of a file and makes its answer in two more buffers (best of many; later: after this")
-    print("process has freed blocks of up to 30 MiB, which changes what malloc does):\n")
-    print(text.table(rows))
-
-
-def _cost(work: Callable[[], None]) -> tuple[str, str]:
-    """The best time of the work, and its page faults on average."""
-    for _ in range(3):
-        work()
-    best = float("inf")
-    before = process.page_faults()
-    for _ in range(_ROUNDS):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    after = process.page_faults()
-    faults = "unknown" if before is None or after is None else f"{(after - before) / _ROUNDS:.0f}"
-    return text.duration(best), faults
-
-
-# -- memory before and after
-
-
-def _memory() -> None:
-    _gone(lambda: False)  # what was before, where nothing counts references
-    process.resident()  # what the first question costs is paid before anything is measured
-    rows = [("", "reserved", "committed", "resident"), ("before", "0 B", "0 B", text.size(process.resident()))]
-
-    def note(state: str) -> None:
-        rows.append((state, text.size(region.size), text.size(region.committed), text.size(process.resident())))
-
-    data = b"x" * _MIB
-    with bump_region(debug=False) as region:
-        note("a region is open")
-        for _ in range(64):
-            region.copy(data)
-        note("64 MiB are written")
-    kept = "0 B" if _gone(lambda: region.released) else "still there"
-    rows.append(("the block has ended", kept, kept, text.size(process.resident())))
-    print(f"\n{text.size(DEFAULT_SIZE)} of address space, and the RAM that is touched, given back at the end:\n")
-    print(text.table(rows))
-
-
-def _gone(released: Callable[[], bool]) -> bool:
-    for _ in range(5):  # without reference counts each collection frees what the last one let go of
-        if released():
-            break
-        gc.collect()
-    return released()
-
-
-# -- what still points in at the end
-
-
-def _lifetimes() -> None:
-    with bump_region() as region:
-        view = region.copy(b"scratch")
-        part = region.copy(b"kept by a slice")[8:]
-    print("\nAfter the block, what still points into it:\n")
-    try:
-        view[0]
-    except ValueError as error:
-        print(f"a view    is revoked:         ValueError: {error}")
-    print(f"a slice   keeps its memory:   {bytes(part)!r}, released: {region.released}")
-    del view, part
-    print(f"          until it is gone:   released: {_gone(lambda: region.released)}")
-
-
-# -- C that writes too far
+    print(f"process has freed blocks of up to 30 MiB, which changes what malloc does):\n\n{table(rows)}")
 
 
 def _overrun() -> None:

@@ -1,102 +1,73 @@
 """`python -m scopedbump info`: the system, the limits, and what a default region costs here."""
 
-from __future__ import annotations
-
+import gc
 import mmap
 import os
 import platform
 import sys
-import time
+import timeit
 from pathlib import Path
 
 import _cffi_backend
 
 from .. import DEFAULT_SIZE, __version__, _atomic, bump_region
-from . import process, text
+from .figures import duration, resident, size, table
 
-_ROUNDS = 200
-_MIB = 1 << 20
+_SYSTEM = {
+    "overcommit mode": "/proc/sys/vm/overcommit_memory",
+    "huge pages": "/sys/kernel/mm/transparent_hugepage/enabled",
+    "mappings, at most": "/proc/sys/vm/max_map_count",
+}
 
 
-def run() -> int:
+def run(_: object) -> int:
     """Print it all."""
     print(f"scopedbump {__version__}\n")
-    print(text.table([*facts().items()], left=2))
-    print(f"\na default region ({text.size(DEFAULT_SIZE)}), measured now\n")
-    print(text.table([("", "reserved", "committed", "resident"), *_steps()]))
-    print(f"\nopened and closed in {text.duration(_open_and_close())} (best of {_ROUNDS})")
+    for name, value in facts().items():
+        print(f"{name:<21}{value}")
+    print(f"\na default region ({size(DEFAULT_SIZE)}), measured now\n")
+    print(memory({"open": 0, "64 bytes used": 64, "and 1 MiB more": 1 << 20}))
+    best = min(timeit.repeat(lambda: bump_region().close(), number=1, repeat=200))
+    print(f"\nopened and closed in {duration(best)} (best of 200)")
     return 0
 
 
 def facts() -> dict[str, str]:
     """What a figure depends on, and what the system grants."""
-    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     found = {
         "machine": f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, {sys.maxsize.bit_length() + 1}-bit",
-        "GIL": "on" if gil else "off",
+        "GIL": "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off",
         "bump": "without a lock" if _atomic.atomic else "under a lock (only a GIL as CPython's makes it atomic)",
         "cffi": str(getattr(_cffi_backend, "__version__", "unknown")),
-        "page size": text.size(mmap.PAGESIZE),
-        "granularity": text.size(mmap.ALLOCATIONGRANULARITY),
+        "page size": f"{size(mmap.PAGESIZE)}, granularity {size(mmap.ALLOCATIONGRANULARITY)}",
     }
-    return found | _limits()
+    for name, path in _SYSTEM.items():
+        found[name] = Path(path).read_text("utf-8").strip() if Path(path).exists() else "unknown"
+    if sys.platform != "win32":
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        found["address-space limit"] = "none" if limit == resource.RLIM_INFINITY else size(limit)
+    return found
 
 
-def _limits() -> dict[str, str]:
-    if sys.platform == "win32":
-        return {
-            "overcommit mode": "none: what is committed is charged, what is reserved is not",
-            "huge pages": "none: only by privilege, and not used",
-            "address-space limit": "none",
-        }
-    import resource
+def memory(steps: dict[str, int]) -> str:
+    """A table of what a default region takes after each step, which writes so many bytes, and after its end."""
+    rows = [("", "reserved", "committed", "more resident")]
+    before = [resident(), resident()][1]  # what the first question costs is paid before anything is measured
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = "no limit" if hard == resource.RLIM_INFINITY else text.size(hard)
-    raised = f"{text.size(soft)}, may be raised to {most} (RLIMIT_AS)"
-    mode = _read("/proc/sys/vm/overcommit_memory")
-    meaning = {"0": "heuristic", "1": "always", "2": "strict: what is committed is charged"}.get(mode, "")
-    huge = _read("/sys/kernel/mm/transparent_hugepage/enabled").partition("[")[2].partition("]")[0]
-    size = _read("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
-    mappings = _read("/proc/sys/vm/max_map_count")
-    return {
-        "overcommit mode": f"{mode} ({meaning})" if mode else "unknown",
-        "huge pages": (huge or "unknown") + (f", {text.size(int(size))}" if size else ""),
-        "address-space limit": "none (RLIMIT_AS)" if soft == resource.RLIM_INFINITY else raised,
-        "mappings": f"at most {mappings} (vm.max_map_count)" if mappings else "unknown",
-    }
+    def note(state: str) -> None:
+        now, there = resident(), not region.released
+        more = max(now - before, 0) if now and before else None
+        rows.append((state, size(region.size * there), size(region.committed * there), size(more)))
 
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
-def _steps() -> list[tuple[str, str, str, str]]:
-    before = process.resident()
-    before = process.resident()  # what asking costs is paid by now
-
-    def more() -> str:
-        now = process.resident()
-        return "unknown" if now is None or before is None else text.size(max(now - before, 0))
-
-    with bump_region() as region:
-        opened = ("open", text.size(region.size), text.size(region.committed), more())
-        block = region.alloc(64)
-        block[0] = 1
-        first = ("64 bytes used", text.size(region.size), text.size(region.committed), more())
-        region.copy(bytes(_MIB))
-        used = ("and 1 MiB more", text.size(region.size), text.size(region.committed), more())
-    return [opened, first, used, ("closed", "0 B", "0 B", more())]
-
-
-def _open_and_close() -> float:
-    best = float("inf")
-    for _ in range(_ROUNDS):
-        start = time.perf_counter()
-        bump_region().close()
-        best = min(best, time.perf_counter() - start)
-    return best
+    with bump_region(debug=False) as region:
+        for state, count in steps.items():
+            if count:
+                region.copy(bytes(count))
+            note(state)
+    for _ in range(5):  # where nothing counts references, each collection frees what the last one let go of
+        gc.collect()
+    note("the block has ended")
+    return table(rows)

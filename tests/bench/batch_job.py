@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from scopedbump import RegionPool, current_region
-from scopedbump._cli import process, text
+from scopedbump._cli import figures
 
 SIZE = 4 << 20
 DATA = b"x" * SIZE
@@ -36,18 +36,27 @@ Took = tuple[float, int]
 Task = Callable[[int], Took]
 
 
+def page_faults() -> int:
+    """How many pages the system had to find for this process so far; 0 where it does not say."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 def in_bytearrays(_: int) -> Took:
     """The task as one would write it."""
-    faults, start = process.page_faults() or 0, time.perf_counter()
+    faults, start = page_faults(), time.perf_counter()
     work(memoryview(bytearray(SIZE)), memoryview(bytearray(SIZE)))
-    return time.perf_counter() - start, (process.page_faults() or 0) - faults
+    return time.perf_counter() - start, (page_faults()) - faults
 
 
 def in_a_region(number: int) -> Took:
     """The task in scratch memory, with what it takes to get and to give back."""
-    faults, start = process.page_faults() or 0, time.perf_counter()
+    faults, start = page_faults(), time.perf_counter()
     scoped(number)
-    return time.perf_counter() - start, (process.page_faults() or 0) - faults
+    return time.perf_counter() - start, (page_faults()) - faults
 
 
 @pool.scoped
@@ -145,10 +154,10 @@ def main(quick: bool, only: list[str]) -> None:
             command = [sys.executable, __file__, executor, way, "20" if quick else "200"]
             answer = subprocess.check_output(command, text=True, timeout=300, env={**os.environ, **variables})
             seconds, faulted = json.loads(answer.splitlines()[-1])
-            times.append(text.duration(seconds))
+            times.append(figures.duration(seconds))
             faults.append(f"{faulted:,.0f}")
         rows.append((executor, *times, *faults))
-    print(text.table(rows))
+    print(figures.table(rows))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopedbump import RegionPool
-from scopedbump._cli import process, text
+from scopedbump._cli import figures
 
 Frame = NDArray[np.float32]
 SIZES = {"270p": (270, 480), "540p": (540, 960), "720p": (720, 1280), "1080p": (1080, 1920), "2160p": (2160, 3840)}
@@ -89,7 +89,7 @@ def grown(name: str, age: str, way: str, frames: int) -> int:
     work = works(name)[way]
     if age == "old":
         age_process()
-    before = process.resident() or 0
+    before = figures.resident() or 0
     for _ in range(frames):
         work()
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -110,8 +110,8 @@ def main(quick: bool, names: list[str]) -> None:
             best = in_process("--time", name, age, "0" if quick else "2")
             ram = {way: in_process("--grown", name, age, way, "3" if quick else "50") for way in ("plain", "pooled")}
             assert isinstance(best, dict) and isinstance(ram["plain"], int) and isinstance(ram["pooled"], int)
-            cells = text.duration(best["plain"]), text.duration(best["pooled"]), best["pooled"] / best["plain"]
-            held = text.size(ram["plain"]), text.size(ram["pooled"]), ram["pooled"] / max(ram["plain"], 1)
+            cells = figures.duration(best["plain"]), figures.duration(best["pooled"]), best["pooled"] / best["plain"]
+            held = figures.size(ram["plain"]), figures.size(ram["pooled"]), ram["pooled"] / max(ram["plain"], 1)
             print(line.format(name, age, *cells[:2], f"{cells[2]:.2f}", *held[:2], f"{held[2]:.2f}"), flush=True)
 
 

@@ -11,20 +11,20 @@ import sys
 import time
 
 from scopedbump import bump_region
-from scopedbump._cli import process, text
+from scopedbump._cli import figures
 
 _BLOCK = 64
 
 
 def child(count: int) -> tuple[float, float, int]:
     """Seconds for each of `count` allocations, seconds to close, bytes of RAM that they took before the close."""
-    before = process.resident() or 0
+    before = figures.resident() or 0
     with bump_region(max(2 * _BLOCK * count, 1 << 20)) as a:
         start = time.perf_counter()
         for _ in range(count):
             a.alloc(_BLOCK)[0] = 1
         each = (time.perf_counter() - start) / count
-        taken = (process.resident() or 0) - before
+        taken = (figures.resident() or 0) - before
         start = time.perf_counter()
     return each, time.perf_counter() - start, taken
 
@@ -37,9 +37,15 @@ def main(quick: bool) -> None:
         answer = subprocess.check_output([sys.executable, __file__, "child", str(count)], text=True, timeout=300)
         each, close, taken = json.loads(answer)
         rows.append(
-            (f"{count:,}", text.duration(each), text.duration(close), text.size(taken), text.size(_BLOCK * count))
+            (
+                f"{count:,}",
+                figures.duration(each),
+                figures.duration(close),
+                figures.size(taken),
+                figures.size(_BLOCK * count),
+            )
         )
-    print(text.table(rows))
+    print(figures.table(rows))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from scopedbump._cli import text
+from scopedbump._cli import figures
 
 _MIB = 1 << 20
 _SCRIPT = str(Path(__file__).with_name("ratio_processes.py"))
@@ -51,7 +51,7 @@ def row(work: str, size: int, quick: bool) -> list[str]:
     for _ in range(1 if quick else 5):
         for column in COLUMNS:
             best[column] = min(best[column], seconds_of(work, size, column, quick))
-    return [text.size(size), *(text.duration(best[column]) for column in COLUMNS)]
+    return [figures.size(size), *(figures.duration(best[column]) for column in COLUMNS)]
 
 
 def main(quick: bool, show: Callable[[str], object] = print) -> None:

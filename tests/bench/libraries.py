@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers.hook_libraries import LIBRARIES, Library, endings, ffi
 from scopedbump import Region, bump_region
 from scopedbump._adapters import _hook_slots as slots
-from scopedbump._cli import text
+from scopedbump._cli import figures
 
 
 def with_malloc(library: Library, lib: Any) -> float:
@@ -85,13 +85,13 @@ def main(quick: bool) -> None:
                 (
                     library.name,
                     f"{count:,}",
-                    text.size(used),
-                    text.duration(malloc),
-                    text.duration(hooks),
+                    figures.size(used),
+                    figures.duration(malloc),
+                    figures.duration(hooks),
                     f"{hooks / malloc:.2f}",
                 )
             )
-    print(text.table([("library", "allocations", "memory", "malloc", "hooks", "ratio"), *rows]))
+    print(figures.table([("library", "allocations", "memory", "malloc", "hooks", "ratio"), *rows]))
 
 
 if __name__ == "__main__":

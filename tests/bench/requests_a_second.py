@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from scopedbump import RegionPool, current_region
-from scopedbump._cli import text
+from scopedbump._cli import figures
 from scopedbump.asgi import ScratchMiddleware
 
 MIB = 1 << 20
@@ -100,7 +100,7 @@ def main(quick: bool, show: Callable[[str], object] = print) -> None:
             rates = [[rate(port, seconds) for port in ports] for _ in range(turns)]
         bare, ours = (median(column) for column in zip(*rates, strict=True))
         rows.append((work, f"{bare:,.0f} a second", f"{ours:,.0f} a second", f"{ours / bare:.2f}"))
-    show(text.table(rows))
+    show(figures.table(rows))
 
 
 if __name__ == "__main__":

@@ -12,54 +12,54 @@ import sys
 from collections.abc import Callable
 
 from scopedbump import ReserveError, bump_region
-from scopedbump._cli import process, text
+from scopedbump._cli import figures
 
 _MIB = 1 << 20
 
 
 def _reserved(size: int) -> int:
-    before = process.resident() or 0
+    before = figures.resident() or 0
     with bump_region(size):
-        return (process.resident() or 0) - before
+        return (figures.resident() or 0) - before
 
 
 def _touched(size: int) -> int:
-    before = process.resident() or 0
+    before = figures.resident() or 0
     with bump_region() as a:
         a.copy(bytes(size))
-        return (process.resident() or 0) - before
+        return (figures.resident() or 0) - before
 
 
 def _closed(size: int) -> int:
-    before = process.resident() or 0
+    before = figures.resident() or 0
     with bump_region() as a:
         a.copy(bytes(size))
-    return (process.resident() or 0) - before
+    return (figures.resident() or 0) - before
 
 
 def _kept_blocks() -> int:
-    before = process.resident() or 0
+    before = figures.resident() or 0
     with bump_region() as a:
         kept = [a.alloc(64) for _ in range(100_000)]
         for at in range(len(kept)):
             kept[at][0] = 1
-        return (process.resident() or 0) - before
+        return (figures.resident() or 0) - before
 
 
 def _kept_bytearrays() -> int:
-    before = process.resident() or 0
+    before = figures.resident() or 0
     kept = [memoryview(bytearray(64)) for _ in range(100_000)]
     for at in range(len(kept)):
         kept[at][0] = 1
-    return (process.resident() or 0) - before
+    return (figures.resident() or 0) - before
 
 
 def _dead_blocks() -> int:
-    before = process.resident() or 0
+    before = figures.resident() or 0
     with bump_region() as a:
         for _ in range(1_000_000):
             a.alloc(64, zero=False)
-        return (process.resident() or 0) - before
+        return (figures.resident() or 0) - before
 
 
 def _grown(make: Callable[[], tuple[Callable[[bytes], object], object]]) -> int:
@@ -76,7 +76,7 @@ def _grown(make: Callable[[], tuple[Callable[[bytes], object], object]]) -> int:
 
 def _highest() -> int:
     if sys.platform == "win32":
-        return process.resident() or 0
+        return figures.resident() or 0
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -118,13 +118,13 @@ def main() -> None:
     for name in LINES:
         answer = subprocess.check_output([sys.executable, __file__, name], text=True, timeout=300)
         grew = json.loads(answer)
-        rows.append((name, grew if isinstance(grew, str) else text.size(grew)))
-    print(text.table(rows))
+        rows.append((name, grew if isinstance(grew, str) else figures.size(grew)))
+    print(figures.table(rows))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] not in ([], ["--quick"]):
-        process.resident()
+        figures.resident()
         try:
             print(json.dumps(LINES[sys.argv[1]]()))
         except ReserveError as refused:  # an address space may be too small for 1 TiB

@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from scopedbump import Region
-from scopedbump._cli import process, text
+from scopedbump._cli import figures
 from scopedbump.asgi import Receive, Scope, ScratchMiddleware, Send
 
 SIZE = 8 << 20
@@ -64,7 +64,7 @@ def application(collect: Collect) -> Callable[[Scope, Receive, Send], Awaitable[
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/memory":
-            said = json.dumps([process.resident(), highest()]).encode()
+            said = json.dumps([figures.resident(), highest()]).encode()
         else:
             block = await collect(body(receive), scope)
             said = b"%d" % len(block)
@@ -82,7 +82,7 @@ def highest() -> int:
         status = Path("/proc/self/status").read_text()
         return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
-        return process.resident() or 0
+        return figures.resident() or 0
 
 
 def serve(way: str) -> None:
@@ -144,8 +144,10 @@ def main(quick: bool) -> None:
             for way in list(WAYS) if turn % 2 else reversed(WAYS):
                 took[way].append(clients[way].upload())
         for way, times in took.items():
-            rows.append((way, text.duration(min(times)), text.duration(median(times)), text.size(clients[way].peak())))
-    print(text.table(rows))
+            rows.append(
+                (way, figures.duration(min(times)), figures.duration(median(times)), figures.size(clients[way].peak()))
+            )
+    print(figures.table(rows))
 
 
 if __name__ == "__main__":

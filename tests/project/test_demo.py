@@ -20,7 +20,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_demo_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a name it makes a file; it shows a request of several buffers, the memory, and what still points in."""
+    """Without a name it makes a file; it shows a request of several buffers, the memory, and an overrun."""
     assert main(["demo"]) == 0
     out, err = capsys.readouterr()
     assert not err
@@ -28,9 +28,6 @@ def test_demo_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["bytearrays"] and rows["bytearrays, later"] and rows["a region of a pool"]
     assert rows["64 MiB are written"][:2] == ["1.0 GiB", "64.0 MiB"]
     assert rows["the block has ended"][:2] == ["0 B", "0 B"]
-    assert "is revoked:         ValueError: " in out
-    assert "b'a slice', released: False" in out
-    assert "released: True\n" in out
     told = "16 bytes (align 16)" in out and "by demo.py:5 in <module>" in out
     assert told or "That can't be told here" in out
 
