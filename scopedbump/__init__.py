@@ -3,16 +3,22 @@
 `with bump_region() as a:` reserves address space; `a.alloc(n)` moves a cursor; the end of the block gives
 everything back. Whatever still points into the region then is either revoked or keeps its memory.
 
-    bump_region, Region                       a region of your own
+    bump_region, Region                       a region of your own; DEFAULT_SIZE, Escape
     RegionPool, current_region                warm regions, one for each request or call; PoolStats, OpenRegion
-    Allocator, TypedAllocator, heap           what a library asks for, and what serves without a region
+    Allocator, TypedAllocator                 what a library asks for
+    heap, HeapAllocator                       what serves it without a region
     Writer                                    a block that grows in place
-    CtypesAllocator, CffiAllocator, CData     what `a.ctypes` and `a.cffi(ffi)` are and make
+    CtypesAllocator, CffiAllocator            what `a.ctypes` and `a.cffi(ffi)` are; FFI, CData
     NumpyAllocator, NumpyHandler              what `a.numpy` and `a.numpy.handler()` are
     CtypesHooks, CffiHooks                    C libraries that allocate in a region
-    ScopedBumpError                           the root of all errors
     scopedbump.debug, .pytest_plugin          debug regions: who wrote past which block
     scopedbump.asgi, .wsgi, .django, .flask, .aiohttp    middlewares
+    ScopedBumpError                           the root of all errors:
+        of a region      RegionFullError, RegionBusyError, RegionClosedError, EscapeError, EscapeWarning
+        of the system    ReserveError, CommitError, CallbackRefusedError
+        others           PoolFullError, NoRegionError, OverrunError
+
+`help(scopedbump.Region)` and the like say more; below, `help(scopedbump)` prints all of that at once.
 """
 
 # Nothing is imported before it is used: who imports a library that could use a region pays nothing for it.
@@ -120,4 +126,5 @@ if not TYPE_CHECKING:  # type checkers know the names that there are
 
 
 def __dir__() -> list[str]:
+    # Prompts complete what this lists, so it is all that is public, though `help` prints as much below the summary.
     return [*__all__, *(name for name in globals() if name.startswith("_"))]

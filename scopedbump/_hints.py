@@ -2,6 +2,8 @@
 
 To import typing, and the adapters, takes longer than all of scopedbump. So the modules that a region needs write
 `hints.Buffer` where they mean `Buffer`. Type checkers see the names themselves.
+
+Beside them `NOT_CALLED`, which is for `help`.
 """
 
 from __future__ import annotations
@@ -83,3 +85,14 @@ def __getattr__(name: str) -> object:
 
 def _unchanged(value: object) -> object:
     return value
+
+
+class _NotCalled:
+    def __get__(self, instance: object, owner: object) -> object:
+        from inspect import Signature
+
+        return Signature()
+
+
+NOT_CALLED = _NotCalled()
+"""The `__signature__` of a class that only the package calls: `help` begins with what it is, not with arguments."""

@@ -45,8 +45,11 @@ if TYPE_CHECKING:
 class Region:
     """Scratch memory: allocates by moving a cursor and gives everything back at its end.
 
-    Made by `bump_region()`, `Region.scope()` and `RegionPool.region()`. A context manager: the end of the block
+    Made by `bump_region()`, `RegionPool.region()` and `Region.scope()`. A context manager: the end of the block
     closes it.
+
+        with bump_region() as a:
+            view = a.alloc(100)  # a memoryview
 
         to allocate   alloc, copy, array, slab, writer (free does nothing)
         for C         ctypes, cffi(ffi); for NumPy: numpy
@@ -60,6 +63,7 @@ class Region:
     """
 
     __slots__ = ("__weakref__", "_adapters", "_chunk", "_options", "_parent")
+    __signature__ = hints.NOT_CALLED
 
     _adapters: dict[object, Any] | None
     _chunk: Chunk

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn, TypeVar, final
 
+from .. import _hints as hints
 from .._errors import RegionClosedError, ScopedBumpError
 from .._holding import holding_pointer
 from .._lifetime import ADDRESS, CHAR_POINTER
@@ -40,6 +41,7 @@ class _Hooks:
     """What both kinds of hooks have in common."""
 
     __slots__ = ("_made", "_memory", "_turn")
+    __signature__ = hints.NOT_CALLED
 
     def __init__(self, memory: Memory) -> None:
         if not is_main_interpreter():

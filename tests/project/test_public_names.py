@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
+import pydoc
+import re
+import rlcompleter
 import shutil
 import subprocess
 import sys
@@ -192,12 +195,58 @@ def test_the_public_names_are_these() -> None:
         scopedbump.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_a_prompt_completes_the_public_names() -> None:
+    """What Python's own prompt offers after a dot are the public names, of objects too, and nothing private."""
+    pytest.importorskip("numpy", reason="what has no value is not offered, and Region.numpy needs NumPy")
+    with scopedbump.bump_region(4096) as a:
+        offered = rlcompleter.Completer({"scopedbump": scopedbump, "a": a, "c": a.ctypes, "heap": scopedbump.heap})
+        kinds = {"a": "Region", "c": "CtypesAllocator", "heap": "HeapAllocator"}
+        for prompt, expected in {"scopedbump": PUBLIC, **{each: METHODS[kind] for each, kind in kinds.items()}}.items():
+            matches: list[str] = vars(rlcompleter.Completer)["attr_matches"](offered, f"{prompt}.")
+            assert {match.removeprefix(f"{prompt}.").rstrip("()") for match in matches} == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Region",
+        "Writer",
+        "CtypesAllocator",
+        "CffiAllocator",
+        "CtypesHooks",
+        "CffiHooks",
+        "NumpyAllocator",
+        "NumpyHandler",
+    ],
+)
+def test_help_begins_with_what_a_class_is(name: str) -> None:
+    """No arguments that are not for users come before the summary, which says how one gets such an object."""
+    if name.startswith("Numpy"):
+        pytest.importorskip("numpy", reason="NumPy is not installed")
+    if not _atomic.atomic and name == "NumpyHandler":
+        pytest.skip("NumPy's allocator can be a region only on CPython with a GIL")
+    kind: type = getattr(scopedbump, name)
+    assert kind.__doc__
+    title, first, *_ = pydoc.plain(pydoc.render_doc(kind)).splitlines()[2:]
+    assert title.startswith(f"class {name}(")
+    assert first.removeprefix(" |  ") == kind.__doc__.splitlines()[0]
+    assert "Region." in kind.__doc__ or "`a." in kind.__doc__
+
+
+def test_the_summary_of_the_package_names_all_that_is_public() -> None:
+    """The first screen of `help(scopedbump)` has every public name."""
+    assert scopedbump.__doc__
+    assert {*re.findall(r"\w+", scopedbump.__doc__)} >= PUBLIC
+    assert len(scopedbump.__doc__.splitlines()) < 40
+
+
 def test_reprs_say_whose_memory_it_is() -> None:
     """What a prompt shows of an adapter names the region, or the heap."""
     ffi = _cffi_backend.FFI()
     with scopedbump.bump_region(4096, name="work") as a:
         shown = repr(a)
-        for adapter in (a.ctypes, a.cffi(ffi), a.as_current()):
+        numpy = [a.numpy] if importlib.util.find_spec("numpy") else []
+        for adapter in (a.ctypes, a.cffi(ffi), a.as_current(), *numpy):
             assert shown in repr(adapter) and "object at" not in repr(adapter)
     assert repr(scopedbump.heap) == "scopedbump.heap"
     assert repr(scopedbump.heap.ctypes) == "<scopedbump.CtypesAllocator: heap>"
