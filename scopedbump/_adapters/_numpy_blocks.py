@@ -15,7 +15,6 @@ region move; `settle` moves it back over what is free at the end.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from .._atomic import critical, fast_path, new_lock
@@ -208,17 +207,6 @@ class FreeBlocks:
         ranges = self._ranges
         self._ranges = None
         return ranges
-
-    def _check(self) -> None:
-        """Assert every invariant. For tests, between operations."""
-        ranges = sorted((start, start + size) for size, start in self._ranges or ())
-        spans = sorted((span.start, span.stop) for span in self.freed)
-        assert self._ranges is None or self._ranges == sorted(self._ranges)
-        assert all(start % ALIGN == stop % ALIGN == 0 and start < stop for start, stop in ranges + spans)
-        everything = sorted(ranges + spans)
-        assert all(left[1] <= right[0] for left, right in pairwise(everything))
-        assert all(left[1] < right[0] for left, right in pairwise(ranges))
-        assert sum(stop - start for start, stop in everything) <= self._in_use
 
 
 def _start_of(block: tuple[int, int]) -> int:

@@ -1,8 +1,11 @@
-"""What holds of a region between any two operations: its insides, looked at by tests."""
+"""What holds of a region, and of blocks that came back to it, between any two operations: looked at by tests."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from scopedbump import Region
+from scopedbump._adapters._numpy_blocks import ALIGN, FreeBlocks
 from scopedbump._atomic import atomic
 from scopedbump._chunk import OPEN, SUSPENDED, UNBACKED, Chunk
 from scopedbump._layout import round_up
@@ -67,3 +70,15 @@ def _check_debug_ahead(chunk: Chunk) -> None:
             assert 0 <= ahead.end <= (ahead.ready if ahead.open else ahead.end) <= block.edge - block.address
             assert block.first <= block.address <= reservation.address + ahead.committed <= block.edge
             assert ahead.open or ahead.limit == -1
+
+
+def check_free_blocks(free: FreeBlocks) -> None:
+    """Assert every invariant of the blocks that came back."""
+    ranges = sorted((start, start + size) for size, start in free._ranges or ())
+    spans = sorted((span.start, span.stop) for span in free.freed)
+    assert free._ranges is None or free._ranges == sorted(free._ranges)
+    assert all(start % ALIGN == stop % ALIGN == 0 and start < stop for start, stop in ranges + spans)
+    everything = sorted(ranges + spans)
+    assert all(left[1] <= right[0] for left, right in pairwise(everything))
+    assert all(left[1] < right[0] for left, right in pairwise(ranges))
+    assert sum(stop - start for start, stop in everything) <= free._in_use

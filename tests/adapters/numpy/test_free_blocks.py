@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.invariants import check_free_blocks
 from helpers.support import run_script, run_threads
 from scopedbump import bump_region
 
@@ -68,7 +69,7 @@ def test_blocks_never_overlap_whatever_comes_and_goes(steps: list[tuple[str, int
                 others = True
                 address = a.address(a.alloc(number + 1))
                 assert not any(each.start <= address < each.stop for each in live)
-            free._check()
+            check_free_blocks(free)
         while live:
             free.give_back(live.pop())
         free.settle()
@@ -113,7 +114,7 @@ def test_threads_share_free_blocks() -> None:
 
         bodies: list[Callable[[], object]] = [lambda seed=seed: work(seed) for seed in range(1, 4)]  # type: ignore[misc]
         run_threads(*bodies)
-        free._check()
+        check_free_blocks(free)
 
 
 def test_blocks_of_many_sizes_stay_within_what_is_live() -> None:
