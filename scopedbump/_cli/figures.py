@@ -1,4 +1,4 @@
-"""Figures: how they are written, and what the system says of this process's memory."""
+"""Figures: how they are written, and what the system says."""
 
 import sys
 from collections.abc import Sequence
@@ -29,8 +29,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def resident() -> int | None:
     """Bytes of RAM that this process takes; None where no file says so."""
-    path = Path("/proc/self/smaps_rollup")  # counted page by page: the counters of statm may be megabytes late
-    if sys.platform == "win32" or not path.exists():  # Wine shows Linux's files
-        return None
-    words = path.read_bytes().split()
-    return int(words[words.index(b"Rss:") + 1]) << 10
+    words = said("/proc/self/smaps_rollup").split()  # counted page by page: statm may be megabytes late
+    return int(words[words.index("Rss:") + 1]) << 10 if "Rss:" in words else None
+
+
+def said(path: str) -> str:
+    """What Linux says in this file; "unknown" where there is none."""
+    try:
+        return "unknown" if sys.platform == "win32" else Path(path).read_text().strip()  # Wine shows these files too
+    except OSError:
+        return "unknown"

@@ -6,18 +6,11 @@ import os
 import platform
 import sys
 import timeit
-from pathlib import Path
 
 import _cffi_backend
 
 from .. import DEFAULT_SIZE, __version__, _atomic, bump_region
-from .figures import duration, resident, size, table
-
-_SYSTEM = {
-    "overcommit mode": "/proc/sys/vm/overcommit_memory",
-    "huge pages": "/sys/kernel/mm/transparent_hugepage/enabled",
-    "mappings, at most": "/proc/sys/vm/max_map_count",
-}
+from .figures import duration, resident, said, size, table
 
 
 def run(_: object) -> int:
@@ -41,14 +34,16 @@ def facts() -> dict[str, str]:
         "bump": "without a lock" if _atomic.atomic else "under a lock (only a GIL as CPython's makes it atomic)",
         "cffi": str(getattr(_cffi_backend, "__version__", "unknown")),
         "page size": f"{size(mmap.PAGESIZE)}, granularity {size(mmap.ALLOCATIONGRANULARITY)}",
+        "overcommit mode": said("/proc/sys/vm/overcommit_memory") + " (0: heuristic, 1: always, 2: strict)",
+        "huge pages": said("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "mappings": f"at most {said('/proc/sys/vm/max_map_count')} (vm.max_map_count)",
+        "address-space limit": "none",
     }
-    for name, path in _SYSTEM.items():
-        found[name] = Path(path).read_text("utf-8").strip() if Path(path).exists() else "unknown"
     if sys.platform != "win32":
         import resource
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        found["address-space limit"] = "none" if limit == resource.RLIM_INFINITY else size(limit)
+        found["address-space limit"] = ("none" if limit == resource.RLIM_INFINITY else size(limit)) + " (RLIMIT_AS)"
     return found
 
 
