@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,9 +16,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from . import ScopedBumpError
     from ._cli import compare, demo, info
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a file's name need not fit the terminal's encoding
-            stream.reconfigure(errors="backslashreplace")
     try:
         status = {"info": info.run, "demo": demo.run, "run": compare.run}[chosen.command](chosen)
         sys.stdout.flush()
@@ -48,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         type=count,
         default=1 << 17,
         metavar="N",
-        help="leaves less to NumPy; else 128 KiB",
+        help="the smallest block it serves; else 128 KiB",
     )
     run.add_argument("--compare", action="store_true", help="run it both ways, several times, and say what it gains")
     run.add_argument("-m", dest="module", action="store_true", help="run a module, as python -m does")

@@ -63,7 +63,7 @@ class Region:
     """
 
     __slots__ = ("__weakref__", "_adapters", "_chunk", "_options", "_parent")
-    __signature__ = hints.NOT_CALLED
+    __signature__: object = hints.NOT_CALLED
 
     _adapters: dict[object, Any] | None
     _chunk: Chunk

@@ -87,7 +87,7 @@ class Writer(io.BufferedIOBase):
     """
 
     __slots__ = ("_ahead", "_align", "_chunk", "_region", "_room")
-    __signature__ = hints.NOT_CALLED
+    __signature__: object = hints.NOT_CALLED
 
     _ahead: Ahead
     _align: int

@@ -52,7 +52,7 @@ class NumpyHandler:
         "served_blocks",
         "served_bytes",
     )
-    __signature__ = hints.NOT_CALLED
+    __signature__: object = hints.NOT_CALLED
 
     def __init__(self, source: hints.NumpyAllocator, min_bytes: int) -> None:
         self.min_bytes: int = min_bytes

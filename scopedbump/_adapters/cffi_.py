@@ -133,7 +133,7 @@ class CffiAllocator:
     """
 
     __slots__ = ("_first", "_known", "_memory", "ffi")
-    __signature__ = hints.NOT_CALLED
+    __signature__: object = hints.NOT_CALLED
 
     ffi: FFI
 

@@ -77,7 +77,7 @@ class CtypesAllocator:
     """
 
     __slots__ = ("_known", "_memory")
-    __signature__ = hints.NOT_CALLED
+    __signature__: object = hints.NOT_CALLED
 
     def __init__(self, memory: Memory | hints.HeapMemory) -> None:
         self._memory = memory

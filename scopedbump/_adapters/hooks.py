@@ -41,7 +41,7 @@ class _Hooks:
     """What both kinds of hooks have in common."""
 
     __slots__ = ("_made", "_memory", "_turn")
-    __signature__ = hints.NOT_CALLED
+    __signature__: object = hints.NOT_CALLED
 
     def __init__(self, memory: Memory) -> None:
         if not is_main_interpreter():

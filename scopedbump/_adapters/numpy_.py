@@ -64,7 +64,7 @@ class NumpyAllocator:
     """
 
     __slots__ = ("_free", "_memory")
-    __signature__ = hints.NOT_CALLED
+    __signature__: object = hints.NOT_CALLED
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
