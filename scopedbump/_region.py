@@ -137,7 +137,7 @@ class Region:
             if taken is not None:
                 view, start, mark, zeroed = taken
                 if zero and zeroed < start + size:
-                    chunk.clear(view, max(start, zeroed), start + size)
+                    chunk.clear(view, start if zeroed < start else zeroed, start + size)
                 elif zeroed < 0:
                     chunk.spoil(view, start, start + size)
                 if size <= WINDOW:  # behind a large block most often comes another one, or nothing
@@ -400,8 +400,7 @@ class Region:
     def _end(self, escape: hints.Escape, told: bool = True) -> None:
         chunk = self._chunk
         if chunk.state == UNBACKED:
-            if chunk.replace(self, chunk.over):  # type: ignore[attr-defined]  # no other is in this state
-                self._adapters = None
+            if chunk.end(self):  # type: ignore[attr-defined]  # no other is in this state
                 return
             chunk = self._chunk
         wipe = self._options.wipe

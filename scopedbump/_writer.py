@@ -419,7 +419,7 @@ class Writer(io.BufferedIOBase):
                 ahead.zero(ahead.end, ahead.high)
             except ValueError:  # it was released meanwhile
                 pass
-        chunk.views.extend(_views.alive(ahead.withdraw()))  # a pool waits for them
+        chunk.views.extend(ahead.withdraw())  # a pool waits for them
         if ahead.settle(chunk):
             if ahead.keep <= ahead.end:  # else there is a hole to know of
                 chunk.reservation.forget(ahead)
