@@ -30,7 +30,8 @@ def bump_region(
     Use it in a `with` block, or call `close()`.
 
     Args:
-        size: bytes to reserve. They cost no RAM before they are touched.
+        size: bytes to reserve. They cost no RAM before they are touched; then it comes in steps, of a page in the first
+            4 MiB, of up to 2 MiB behind them. Memory beyond the last step faults, when C strays there.
         name: shown in `repr` and in errors.
         escape: what happens at the close when something still points into the region: "keep" lets it keep
             the memory, "warn" also issues an EscapeWarning, "raise" also raises EscapeError.
