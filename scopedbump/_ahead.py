@@ -312,17 +312,17 @@ class Ahead:
     def withdraw(self) -> list[memoryview]:
         """The end of the writer: revoke what reaches behind the content. `keep` covers what may still point there.
 
-        May be repeated. The views that were revoked, as `_views` keeps them.
+        May be repeated. The views that are still referred to, as `_views` keeps them.
         """
         view, self.view = self.view, _released
         view.release()
         rooms, exporter = self.rooms, self.exporter
-        _views.revoke(rooms)
+        left = _views.revoke(rooms)
         if exporter is not None and exporter.pinned():
             self.keep = self.high
         self.rooms = []
         self.exporter = None
-        return rooms
+        return left
 
 
 def make_room(chunk: Chunk, size: int, align: int, name: str) -> None:

@@ -19,7 +19,8 @@ is -1 wherever a bump needs a lock, so that it never gets anywhere there.
 No other code of the package takes a lock. Not held is this under tools that run Python between two byte codes of one
 line (`f_trace_opcodes`, the events INSTRUCTION and BRANCH of `sys.monitoring` when set for these functions).
 
-A lock that another thread held when the process forked would be held for ever in the child, which makes it anew.
+A lock that another thread held when the process forked would be held for ever in the child, which makes it anew. The
+locks of a free-threaded CPython's own objects nobody makes anew: a fork while other threads allocate may hang there.
 """
 
 from __future__ import annotations

@@ -30,13 +30,14 @@ def bump_region(
     Use it in a `with` block, or call `close()`.
 
     Args:
-        size: bytes to reserve. They cost no RAM before they are touched.
+        size: bytes to reserve. They cost no RAM before they are touched. Then it comes in steps: of a page for blocks
+            in the first 4 MiB, of up to 2 MiB for others. What is not committed yet faults, when C strays there.
         name: shown in `repr` and in errors.
         escape: what happens at the close when something still points into the region: "keep" lets it keep
             the memory, "warn" also issues an EscapeWarning, "raise" also raises EscapeError.
         wipe: True zeroes what was used before it is given back or used again, for secrets: at the end of the region
-            and of its scopes, and at a reset. What something still points into then is not wiped. Core dumps leave
-            such a region out, where the system can be told so (Linux).
+            and of its scopes, and at a reset. What something still points into then is not wiped, nor are copies
+            that Python made on the way. Core dumps leave such a region out, where the system can be told so (Linux).
         retain: bytes of pages that a reset keeps; what was used above goes back to the system then. None keeps all.
         debug: True puts a guard behind each block, so that C that goes past its end is found at the instruction, and
             says whose block it was; see `scopedbump.debug`. None: what SCOPEDBUMP_DEBUG says (1 is True).

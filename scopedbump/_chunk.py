@@ -210,11 +210,13 @@ class Chunk:
 
     def clear(self, view: memoryview, start: int, stop: int) -> None:
         """Zero what may have been written of view[start:stop], which is the caller's alone."""
-        stop = min(stop, self.reservation.dirty)
+        reservation = self.reservation
+        if reservation.dirty < stop:
+            stop = reservation.dirty
         if start < stop <= start + WINDOW:
             view[start:stop] = _ZEROS[: stop - start]
         elif start < stop:
-            self.reservation.clear(start, stop)
+            reservation.clear(start, stop)
 
     def prepare(self) -> None:
         """Zero the next window, as far as it is committed, and open the fast path, if nobody has done so meanwhile."""
@@ -453,9 +455,9 @@ class Chunk:
         if self.reservation.aheads:
             self._let_go_ahead(stale)
         if stale:
-            _views.revoke(stale)
-            if tenure is not None:
-                tenure.outlast(stale, self.exporter)
+            left = _views.revoke(stale)
+            if left and tenure is not None:
+                tenure.outlast(left, self.exporter)
         self.stale = None
 
     def note_peak(self) -> None:

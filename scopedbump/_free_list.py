@@ -100,8 +100,8 @@ class Lease:
         return chunk
 
     def outlast(self, views: list[memoryview], exporter: Exporter | None) -> None:
-        if _views.outlast(views, self):
-            self._held = True
+        _views.outlast(views, self)
+        self._held = True
 
     def end(self, chunk: Chunk, exporter: Exporter | None) -> ref[object] | None:
         if not chunk.reservation.aheads:
@@ -243,7 +243,7 @@ class FreeList:
 
     def back(self, region: Region) -> Chunk:
         """The chunk of a new lease for a region that was not asked for memory before."""
-        chunk, lease = self.acquire(self.take_place())
+        chunk, lease = self.acquire(None if self.places is None else self.take_place())
         lease.region = ref(region)
         return chunk
 

@@ -8,7 +8,9 @@ The rules (numbers are those of the promises in the README):
 - Below the exporter lies its *anchor*, a plain cffi pointer. `keep_alive(owner, anchor)` keeps what the memory belongs
   to (a mapping, a pool's lease, the memory around a scope) exactly as long as that: to give memory back is to let go.
 
-      what points in -> exporter -> anchor -> keeper -> owner: a mapping, a lease, the view of the region around a scope
+      a view: revoked at the end       --.
+      a pin: a slice, ndarray, C object --+-> exporter -> anchor -> keeper -> owner: a mapping, a lease, or
+      the chunk of an open region      --'                                    the view of the region around a scope
 
 - All of it happens in C: no signal handler, thread or finalizer can come between the death of the anchor and that of
   its owner, in a collection or at the end of the interpreter either.

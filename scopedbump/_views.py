@@ -60,21 +60,35 @@ def _dereferenced(entries: Iterable[memoryview]) -> Iterable[memoryview]:
     return (view for entry in entries if (view := entry()) is not None)  # type: ignore[operator]  # a reference
 
 
-def revoke(views: list[memoryview]) -> None:
-    """Release every view of the list, but those from which something was made: they pin."""
-    for view in views if COUNTED else _dereferenced(views):
+def _revoke_counted(views: list[memoryview]) -> list[memoryview]:
+    left: list[memoryview] = []
+    for view in views:
+        try:
+            view.release()
+        except BufferError:  # something was made from it: it pins
+            pass
+        if sys.getrefcount(view) > _ALONE:  # here, as this is what every lease does: `alive` would be two calls more
+            left.append(view)
+    return left
+
+
+def _revoke_referred(views: list[memoryview]) -> list[memoryview]:
+    for view in _dereferenced(views):
         try:
             view.release()
         except BufferError:
             continue
+    return alive(views)
 
 
-def outlast(views: list[memoryview], owner: object) -> bool:
-    """Keep `owner` alive until the last of these views is gone as an object, revoked or not. False when all are."""
-    left = alive(views)
-    for view in left if COUNTED else _dereferenced(left):
+revoke: Callable[[list[memoryview]], list[memoryview]] = _revoke_counted if COUNTED else _revoke_referred
+"""Release every view of the list, but those from which something was made: they pin. Returns those that are `alive`."""
+
+
+def outlast(views: list[memoryview], owner: object) -> None:
+    """Keep `owner` alive until the last of these views is gone as an object, revoked or not."""
+    for view in views if COUNTED else _dereferenced(views):
         keep_alive(owner, view)
-    return bool(left)
 
 
 class _Ended(list["memoryview"]):

@@ -74,7 +74,9 @@ def _new_ahead(chunk: Chunk) -> Ahead:
 class Writer(io.BufferedIOBase):
     """A file in a region's memory, and at its end a block: made by `Region.writer()`.
 
-    It does what `io.BytesIO` does, and what `asyncio.BufferedProtocol` asks of a buffer. It never moves: views of it
+    For what has no known size: an upload, a decompressor's output, an encoded answer. It takes address space ahead, and
+    RAM as it is filled. It does what `io.BytesIO` does; and `get_buffer` and `buffer_updated` let a socket, a C library
+    or an `asyncio.BufferedProtocol` fill it. It never moves: nothing is copied when it grows, and views of it
     stay true while it grows, and do not keep it from growing. Beyond its limit a write raises RegionFullError and
     writes nothing; what was written is there. A context manager: the end of its block finishes it.
 
@@ -420,7 +422,7 @@ class Writer(io.BufferedIOBase):
                 ahead.zero(ahead.end, ahead.high)
             except ValueError:  # it was released meanwhile
                 pass
-        chunk.views.extend(_views.alive(ahead.withdraw()))  # a pool waits for them
+        chunk.views.extend(ahead.withdraw())  # a pool waits for them
         if ahead.settle(chunk):
             if ahead.keep <= ahead.end:  # else there is a hole to know of
                 chunk.reservation.forget(ahead)

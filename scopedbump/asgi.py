@@ -98,6 +98,7 @@ class ScratchMiddleware:
             region = self.pool._region_on_demand(self._options)
 
         # All of this is in one function, and calls as little as can be: it is what an idle request costs.
+        unbacked = self.pool._unbacked
         answer = _Answer(send, region)
         state = scope.get("state")
         if state is None:
@@ -114,7 +115,8 @@ class ScratchMiddleware:
                 raise
             await _answer(scope, send, status)
         else:
-            region.close()
+            if not unbacked.end(region):  # it took memory
+                region.close()
         finally:
             if inbox is not None:
                 inbox.close()

@@ -2,8 +2,9 @@
 
 `bump_region(debug=True)`, `RegionPool(debug=True)` and SCOPEDBUMP_DEBUG=1 make them: regions whose blocks have guards
 behind them. C that writes or reads past the end of a block gets a fault there, at the instruction, and the fault says
-which block it was, which line of Python made it, and which one called the C. It is for tests and for finding bugs: a
-block takes some microseconds, and a page of memory or two.
+which block it was, which line of Python made it, and which one called the C. It is for tests and for finding bugs:
+`alloc(64)` takes 11 us (0.2 without debug), opening and closing 31 us (8.5), a lease 78 us (3.9), a block 4.6 KiB of
+memory. Regions without debug cost what they would if there were none with: the byte code of `alloc` is the same.
 
 Each block ends at the end of a page, as near as its alignment lets it; the next page is a guard. What is left of its
 pages holds canaries, looked at by `check(region)`, when C frees the block, and at the end. `zero=False` memory holds

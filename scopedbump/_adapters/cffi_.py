@@ -119,9 +119,10 @@ class CffiAllocator:
     """Makes cffi objects in a region: `Region.cffi(ffi)` is one. `heap.cffi(ffi)` makes each by itself instead.
 
     Objects are zeroed, aligned as their type asks, and keep the region's memory as long as they live, or until
-    `ffi.release`. What cffi makes of them that does not own is as raw here as it is with `ffi.new` (a struct within a
-    struct or an array, a slice, `ffi.addressof`, `ffi.cast`, what a pointer field leads to): it dangles when the region
-    has ended and nothing that owns is left.
+    `ffi.release`; so do `p[0]` of a struct, and `ffi.buffer`, `ffi.gc` and `ffi.new_handle` of them. What cffi makes of
+    them that does not own is as raw here as it is with `ffi.new` (a struct within a struct or an array, a slice,
+    `ffi.addressof`, `ffi.cast`, what a pointer field leads to): it dangles when the region has ended and nothing that
+    owns is left.
 
     Of an object of any `ffi.new_allocator`, and so of these, cffi forgets things that it knows of those of `ffi.new`:
     `p[1]` of a pointer to anything but a struct or union is no IndexError; `ffi.buffer(x, size)` warns of too large a
@@ -129,7 +130,8 @@ class CffiAllocator:
     the length, but `ffi.sizeof(p[0])` does not count the array, and `p[0].data` has no length; `repr` does not say that
     it owns.
 
-    Thread safety: as `Region.alloc`.
+    Thread safety: as `Region.alloc`. cffi looks a function of a library up at its first use, and aborts the process
+    when a signal handler or a finalizer uses the same one in the middle of that: use `lib.f` once at import.
     """
 
     __slots__ = ("_first", "_known", "_memory", "ffi")
@@ -271,6 +273,9 @@ class CffiAllocator:
 
     def pointer(self, view: hints.Buffer, cdecl: CDecl = "char *", /) -> CData:
         """Make a pointer to a view that lies in this region; on the heap, to any.
+
+        Unlike `ffi.from_buffer(view)`, which crashes CPython before 3.13 when it dies in one reference cycle with its
+        memoryview.
 
         Args:
             view: a buffer that is contiguous and writable, such as `Region.alloc` gives.

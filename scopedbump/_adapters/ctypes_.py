@@ -71,7 +71,9 @@ class CtypesAllocator:
     On the heap "the region's memory" is the block of the object, and what "lies in this region" is any ctypes object.
 
     Objects are zeroed, aligned as their type asks, and keep the region's memory as long as they live, and as long as
-    anything lives that was made of them: sub-objects, items, pointers, casts, `byref`, memoryviews. `addressof` is raw.
+    anything lives that was made of them: sub-objects, items, pointers, casts, `byref`, memoryviews. `addressof` is raw;
+    on PyPy so are `byref` and memoryviews. `ctypes.cast` makes a reference cycle, which keeps the memory until the next
+    collection; `pointer` makes none.
 
     Thread safety: as `Region.alloc`.
     """

@@ -94,6 +94,9 @@ class _Hooks:
 class CffiHooks(_Hooks):
     """Functions, of the types of your own ffi, with which a C library allocates in a region. `a.cffi(ffi).hooks()`.
 
+    Not for speed. A library gets a quota: a document that explodes ends as its own "out of memory". What it never freed
+    goes with the block, and what it holds is wiped with `wipe=True`.
+
     `roles` names the parameters of C in order, separated by blanks:
 
         opaque  what the library passes through, and _ any other: ignored

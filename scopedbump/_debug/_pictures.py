@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 20
 _MOST_MARKS = 2_000
-_WIDTH, _ROW = 960, 24
+_WIDTH, _ROW, _MARGIN = 960, 24, 12
 
 
 def table_of(chunk: Chunk) -> str:
@@ -72,7 +72,8 @@ def _by_place(blocks: Iterable[Block]) -> list[tuple[str, int, int]]:
 def drawn(region: Region, chunk: DebugChunk | None) -> str:
     """The blocks as an SVG picture."""
     blocks = [] if chunk is None else chunk.all_blocks()
-    colours = {place: index for index, (place, _, _) in enumerate(_by_place(blocks))}
+    places = _by_place(blocks)
+    colours = {place: index for index, (place, _, _) in enumerate(places)}
     marks = _marks(blocks)
     total = sum(size for _, size, _, _ in marks) or 1
     shapes: list[str] = []
@@ -87,12 +88,13 @@ def drawn(region: Region, chunk: DebugChunk | None) -> str:
             f"{' opacity=' + chr(34) + '0.3' + chr(34) if ended else ''}><title>{title}</title></rect>"
         )
         at += wide
-    shapes += _legend(colours)
-    height = 80 + _ROW * (min(len(colours), _MOST_ROWS) + 1)
-    head = f'<text x="0" y="16" font-size="13">{escape(repr(region))}</text>'
+    shapes += _legend(places)
+    across, high = _WIDTH + 2 * _MARGIN, 72 + _ROW * min(len(places), _MOST_ROWS) + 2 * _MARGIN
+    box = f'x="{-_MARGIN}" y="{-_MARGIN}" width="{across}" height="{high}"'  # white: the text is black on any page
+    head = f'<text x="0" y="13" font-size="13">{escape(repr(region))}</text>'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
-        f'font-family="monospace">{head}{"".join(shapes)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-_MARGIN} {-_MARGIN} {across} {high}" width="{across}" '
+        f'font-family="monospace"><rect {box} fill="white"/>{head}{"".join(shapes)}</svg>'
     )
 
 
@@ -107,12 +109,13 @@ def _marks(blocks: list[Block]) -> list[tuple[Block, int, int, bool]]:
     return marks
 
 
-def _legend(colours: dict[str, int]) -> list[str]:
+def _legend(places: list[tuple[str, int, int]]) -> list[str]:
     lines: list[str] = []
-    for place, index in list(colours.items())[:_MOST_ROWS]:
+    for index, (place, count, size) in enumerate(places[:_MOST_ROWS]):
         y = 80 + _ROW * index
+        text = escape(f"{size} bytes in {count} block{'s' * (count > 1)}, {place}")
         lines.append(f'<rect x="0" y="{y}" width="16" height="16" fill="{_colour(index)}"/>')
-        lines.append(f'<text x="24" y="{y + 13}" font-size="13">{escape(place)}</text>')
+        lines.append(f'<text x="24" y="{y + 13}" font-size="13">{text}</text>')
     return lines
 
 

@@ -5,6 +5,24 @@ fault every 4 KiB. An old one has freed blocks of up to 32 MiB, and keeps more. 
 MALLOC_TRIM_THRESHOLD_ of 1 GiB it keeps all from the beginning. Beside them the same from a pool with all defaults.
 
 Each figure is the best of a fifth of a second in a fresh process, and the best of five such, taken in turn.
+
+Linux 6.18, Intel Xeon, 2 CPUs, CPython 3.11.7, glibc 2.36; 2026-11-26:
+
+    two buffers: fill one, copy it to the other    young      old   with the variables   from a pool
+    256 KiB                                       102 us  17.6 us              17.8 us       15.3 us
+    1 MiB                                         584 us   114 us               115 us        100 us
+    4 MiB                                        2.80 ms   866 us               855 us        595 us
+    64 MiB                                       75.8 ms  74.5 ms              28.5 ms       16.0 ms
+
+    ten operations with NumPy's arrays of          young      old   with the variables   under `handler()`
+    256 KiB                                       314 us  95.0 us              94.0 us        130 us
+    1 MiB                                        1.75 ms   886 us               892 us        966 us
+    4 MiB                                        5.89 ms  3.93 ms              3.92 ms       3.86 ms
+    40 MiB                                       89.2 ms  90.8 ms              66.5 ms       62.9 ms
+
+The variables need no code. What a pool gives beside that: a bound for each job and for all, an end at which everything
+is back, bounded idle memory, the same without glibc, and in a process whose environment is somebody else's. In servers
+with threads glibc keeps the memory of each thread.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import count, repeat
-from typing import Any
+from typing import Any, Self
 
 from ratio_processes import Effort, Loop, Sample
 
@@ -37,8 +37,51 @@ _DECLARATIONS = """
     typedef struct { int x, y; } point;
     unsigned char *mmap(void *, size_t, int, int, int, intptr_t);
     int mprotect(void *, size_t, int);
+    int madvise(void *, size_t, int);
     int munmap(void *, size_t);
 """
+
+
+class BarePool:
+    """A pool by hand, the floor of a lease: a region, its view, a block, its end. It keeps no promise whatsoever."""
+
+    def __init__(self) -> None:
+        self.idle = [bytearray(1 << 20)]
+
+    def region(self) -> BareRegion:
+        """The next region. Never on memory that something still points to; that much costs nothing."""
+        return BareRegion(self, self.idle.pop())
+
+
+class BareRegion:
+    """A region of it: blocks are cleared, and revoked at the end, unless something was made from them."""
+
+    __slots__ = ("cursor", "memory", "pool", "view", "views")
+
+    def __init__(self, pool: BarePool, memory: bytearray) -> None:
+        self.pool = pool
+        self.memory = memory
+        self.view = memoryview(memory)
+        self.views: list[memoryview] = []
+        self.cursor = 0
+
+    def alloc(self, size: int) -> memoryview:
+        """The next block."""
+        start = self.cursor
+        self.cursor = stop = start + (size + 15 & -16)
+        view = self.view[start : start + size]
+        self.view[start:stop] = bytes(stop - start)
+        self.views.append(view)
+        return view
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for view in self.views:
+            view.release()
+        self.view.release()
+        self.pool.idle.append(self.memory)
 
 
 def used(count: int) -> Region:
@@ -54,6 +97,7 @@ def names() -> dict[str, Any]:
     """What statements may use; what is not there on this system, or in this version, is None."""
     found: dict[str, Any] = {
         "Region.array": getattr(Region, "array", None),
+        "BarePool": BarePool,
         "bump_region": bump_region,
         "collect": gc.collect,
         "count": count,
@@ -83,7 +127,7 @@ def names() -> dict[str, Any]:
         found |= {"ffi": ffi, "new": ffi.new, "NULL": ffi.NULL}
         if sys.platform != "win32":
             libc = found["libc"] = ffi.dlopen(None)
-            found |= {"map_": libc.mmap, "protect": libc.mprotect, "unmap": libc.munmap}
+            found |= {"map_": libc.mmap, "protect": libc.mprotect, "unmap": libc.munmap, "advise": libc.madvise}
             found["RESERVED"] = mmap.MAP_PRIVATE | mmap.MAP_ANON | (0x4000 if sys.platform == "linux" else 0x40)
     return found
 

@@ -155,6 +155,8 @@ def _whole_rows() -> Iterator[Row]:
     lease = Calls("with pool.region() as a: a.alloc(64)[0] = 1")
     scope = Calls("with a.scope() as inner: inner.alloc(64)[0] = 1")
     yield Row("lease of a pool, alloc 64 B, touch, end", "mmap.mmap(-1, 1 << 20), touch, close", "0.16", lease, mapped)
+    floor = Calls("with bare.region() as a: a.alloc(64)[0] = 1", setup="bare = BarePool()")
+    yield Row("a lease by hand, which keeps no promise", "mmap.mmap(-1, 1 << 20), touch, close", "", floor, mapped)
     # The design allows a scope 0.7 of an older version's lease, which cannot be here: mmap links the runs of the two.
     yield Row("scope, alloc 64 B, touch, end", "mmap.mmap(-1, 1 << 20), touch, close", "", scope, mapped)
     yield Row("scope, alloc 64 B, touch, end", "a lease of this version", "", scope, lease)
@@ -162,11 +164,17 @@ def _whole_rows() -> Iterator[Row]:
     yield Row("lease of a pool, alloc 64 B, touch, end", "memoryview(bytearray(64)), touch", "", lease, touched)
     reset = Calls("a.alloc(64)[0] = 1; a.reset()")
     yield Row("alloc 64 B, touch, reset", "memoryview(bytearray(64)), touch", "", reset, touched)
-    bare = Calls(
-        "p = map_(NULL, 1 << 30, 0, RESERVED, -1, 0); protect(p, 1 << 20, 3); p[0] = 1; unmap(p, 1 << 30)", needs="libc"
+    first, then, last = (
+        "p = map_(NULL, 1 << 30, 0, RESERVED, -1, 0)",
+        "protect(p, 1 << 20, 3)",
+        "p[0] = 1; unmap(p, 1 << 30)",
     )
+    bare = Calls(f"{first}; {then}; {last}", needs="libc")
     region = Calls("with bump_region() as a: a.alloc(64)[0] = 1")
     yield Row("open, alloc 64 B, touch, close", "the bare system calls", "1.4", region, bare)
+    if sys.platform == "linux":  # MADV_DONTDUMP, MADV_DODUMP: what is only reserved stays out of core dumps
+        all_four = Calls(f"{first}; advise(p, 1 << 30, 16); {then}; advise(p, 1 << 20, 17); {last}", needs="libc")
+        yield Row("the bare system calls and those for core dumps", "the bare system calls", "", all_four, bare)
 
 
 def _large_rows() -> Iterator[Row]:

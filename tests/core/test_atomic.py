@@ -282,6 +282,7 @@ def everything() -> None:
     with RegionPool(1 << 20, max_out=1) as pool, pool._region_on_demand(pool._options) as c:
         c.alloc(1)
         pool._free_list.count_overflow()
+        pool._region_on_demand(pool._options).close()
     places_come_and_go()
     with bump_region(1 << 20) as a:
         malloc = a.cffi(cffi.FFI()).hooks().malloc("void *(*)(size_t)", "size")

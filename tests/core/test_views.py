@@ -92,9 +92,11 @@ def test_an_owner_outlasts_views_as_objects() -> None:
     entries = tracked(views)
     owner = Owner()
     kept = weakref.ref(owner)
-    _views.revoke(entries)
-    assert _views.outlast(entries, owner)
+    left = _views.revoke(entries)
+    assert len(left) == 3
+    _views.outlast(left, owner)
     entries.clear()
+    left.clear()
     del owner
     while views:
         collect()
@@ -105,17 +107,18 @@ def test_an_owner_outlasts_views_as_objects() -> None:
 
 
 def test_nothing_is_kept_for_views_that_are_gone() -> None:
-    """outlast says so, so that the owner may go at once."""
-    views = some(3)
+    """To revoke says so: only those count that something else refers to, pins among them."""
+    views = some(4)
     entries = tracked(views)
+    part = views[1][1:2]
+    del views[2:]
+    collect()
+    left = _views.revoke(entries)
+    assert len(left) == 2 and is_released(views[0]) and len(part) == 1
     views.clear()
+    entries.clear()
     collect()
-    owner = Owner()
-    kept = weakref.ref(owner)
-    assert not _views.outlast(entries, owner)
-    del owner
-    collect()
-    assert kept() is None
+    assert not _views.alive(left)
 
 
 @pytest.mark.parametrize("cut", [_views.cut, _views._cut, _views._cut_apart])

@@ -165,7 +165,7 @@ def test_objects_that_are_alive_at_the_end_of_the_interpreter_say_nothing(make: 
 
 @counts_references
 def test_the_limits_of_an_allocator_of_cffi_are_as_documented() -> None:
-    """What `ffi.new_allocator` can't do, beside what it can: the README's Limits say so."""
+    """What `ffi.new_allocator` can't do, beside what it can: as `CffiAllocator` says."""
     with bump_region() as a:
         c = a.cffi(ffi)
         number = c.new("int *", 3)
