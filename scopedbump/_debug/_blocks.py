@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._places import Place, told
+from ._call_sites import CallSite, told
 
 if TYPE_CHECKING:
     from ._findings import Finding
@@ -56,21 +56,21 @@ class Life:
 
     __slots__ = ("blocks", "ended", "ended_at", "name", "opened_at", "packed", "pending", "scope", "then", "unguarded")
 
-    def __init__(self, name: str, scope: bool, opened_at: Place, pending: list[Finding]) -> None:
+    def __init__(self, name: str, scope: bool, opened_at: CallSite, pending: list[Finding]) -> None:
         self.name = name
         self.scope = scope
         self.opened_at = opened_at
         self.pending = pending
         self.blocks: list[Block] = []
         self.ended: str | None = None
-        self.ended_at: Place = None
+        self.ended_at: CallSite = None
         self.then: Life | None = None
         self.packed = self.unguarded = 0
 
-    def end(self, how: str, place: Place) -> None:
+    def end(self, how: str, site: CallSite) -> None:
         """The blocks are good no more; what was said first stands."""
         if self.ended is None:
-            self.ended_at = place
+            self.ended_at = site
             self.ended = how
 
 
@@ -115,7 +115,7 @@ class Block:
     )
 
     def __init__(
-        self, life: Life, size: int, align: int, made: Place, mark: int, stop: int, pages: tuple[int, int, int]
+        self, life: Life, size: int, align: int, made: CallSite, mark: int, stop: int, pages: tuple[int, int, int]
     ) -> None:
         self.life = life
         self.size = size
@@ -124,7 +124,7 @@ class Block:
         self.mark = mark
         self.stop = stop
         self.address, self.first, self.edge = pages
-        self.freed_at: Place = None
+        self.freed_at: CallSite = None
         self.moved_to = 0
         self.back = self.freed = self.grows = self.lent = self.traced = False
 

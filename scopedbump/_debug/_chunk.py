@@ -10,7 +10,7 @@ from .._chunk import ENDED, Chunk
 from .._errors import CommitError, OverrunError
 from .._layout import ALIGN, round_up
 from .._lifetime import Exporter, still_there
-from . import _canaries, _escapes, _faults, _findings, _holders, _places, _trace
+from . import _call_sites, _canaries, _escapes, _faults, _findings, _holders, _trace
 from ._ahead import DebugAhead
 from ._blocks import Block, Life
 from ._findings import note
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from .._errors import Escape
     from .._reservation import Reservation
     from .._tenure import Holder, Tenure
+    from ._call_sites import CallSite
     from ._findings import Finding
     from ._memory import DebugReservation
-    from ._places import Place
 
 _RUN = 1 << 20
 """Bytes of pages that blocks share which have canaries only."""
@@ -57,7 +57,7 @@ class DebugChunk(Chunk):
     ) -> None:
         super().__init__(reservation, exporter, tenure, start, outer, cursor)
         self.begun: int = self.reservation.frontier
-        self.life = Life("", outer is not None, _places.here(), [])
+        self.life = Life("", outer is not None, _call_sites.here(), [])
         self.guarded = False
         self.run = (0, 0)
         self.spans: list[tuple[int, int]] = []
@@ -82,12 +82,12 @@ class DebugChunk(Chunk):
         self.note_block(Block(self.life, size, align, made, mark, start + size, pages), view)
         return taken
 
-    def who_asks(self) -> Place:
+    def who_asks(self) -> CallSite:
         """For a block: who made it. What was opened, or changed in the process, is put right before."""
         _faults.look_again(always=False)
         if self.reservation.opened:
             self.reservation.close_again()
-        return _places.here()
+        return _call_sites.here()
 
     def note_block(self, block: Block, view: memoryview) -> None:
         """Put canaries around a block, and know of it."""
@@ -173,13 +173,13 @@ class DebugChunk(Chunk):
         reservation = self.reservation
         block = reservation.ledger.around(address)[0]
         if block is None or block.address != address or block.life is not self.life or (block.freed and not repeated):
-            stack = _places.stack_of(sys._getframe(1))
+            stack = _call_sites.stack_of(sys._getframe(1))
             note(_findings.of_free(address, block, stack), self.life)
             return
         if not block.freed:
             for finding in _canaries.changed([block]):
                 note(finding, self.life)
-            block.freed_at = _places.here()
+            block.freed_at = _call_sites.here()
             block.moved_to = moved_to
             block.freed = True
         _trace.untrack([block])
@@ -332,7 +332,7 @@ class DebugChunk(Chunk):
         if life.ended is None:
             self._check_canaries(exporter)
             word = "scope" if life.scope else "region"
-            life.end(f"its {word} {'ended' if self.state == ENDED else 'was reset'}", _places.here())
+            life.end(f"its {word} {'ended' if self.state == ENDED else 'was reset'}", _call_sites.here())
             _trace.untrack(life.blocks)
 
     def covers(self, start: int, stop: int) -> bool:

@@ -15,7 +15,7 @@ from faulthandler import is_enabled
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from .._lifetime import ffi
-from . import _findings, _machine, _places
+from . import _call_sites, _findings, _machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,7 @@ def _fault(address: int, context: int) -> bool:
     handler = State.handler
     if reservation is None or handler is None:
         return False
-    stack = _places.stack_of(sys._getframe(1))
+    stack = _call_sites.stack_of(sys._getframe(1))
     around = reservation.ledger.around(address)
     by = _findings.By(stack, handler.instruction(context))
     finding, life = _findings.of_fault(address, handler.wrote(context), around, by)

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ._blocks import Block, BlockInfo, Life
-from ._places import told
+from ._call_sites import told
 
 Kind: TypeAlias = Literal[
     "write past", "read past", "write before", "read before", "use after end", "canary changed", "wrong free", "stray"

@@ -18,7 +18,7 @@ import _cffi_backend
 
 from .._errors import EscapeError, EscapeWarning
 from .._lifetime import ADDRESS, COUNTED, ffi
-from ._places import is_ours, line_of, shown_path
+from ._call_sites import is_ours, line_of, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from .. import _pages
 from . import _faults
+from ._call_sites import told
 from ._chunk import DebugChunk
-from ._places import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .._chunk import Chunk
     from .._region import Region
     from ._blocks import Block
-    from ._places import Place
+    from ._call_sites import CallSite
 
 _MOST_ROWS = 20
 _MOST_MARKS = 2_000
@@ -59,7 +59,7 @@ def _guards() -> str:
 
 def _by_place(blocks: Iterable[Block]) -> list[tuple[str, int, int]]:
     """The places, how many blocks each made, and of how many bytes; those with the most bytes first."""
-    names: dict[Place, str] = {}
+    names: dict[CallSite, str] = {}
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for block in blocks:

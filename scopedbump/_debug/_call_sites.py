@@ -1,4 +1,4 @@
-"""Places: where in a Python program something was made. Kept as code and instruction, a line only when it is told."""
+"""Call sites: where in a program something was made. Kept as code and instruction, a line only when it is told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from types import CodeType, FrameType
 from typing import TypeAlias
 
-Place: TypeAlias = "tuple[CodeType, int] | None"
+CallSite: TypeAlias = "tuple[CodeType, int] | None"
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120  # as co_filename
 
@@ -24,7 +24,7 @@ def outside(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def here() -> Place:
+def here() -> CallSite:
     """Who called the package."""
     frame = outside(sys._getframe(1))
     return None if frame is None else (frame.f_code, frame.f_lasti)
@@ -38,11 +38,11 @@ def line_of(code: CodeType, instruction: int) -> int:
     return code.co_firstlineno
 
 
-def told(place: Place) -> str:
-    """A place as "file:line in function", relative to the working directory where it lies below."""
-    if place is None:
+def told(site: CallSite) -> str:
+    """A call site as "file:line in function", relative to the working directory where it lies below."""
+    if site is None:
         return "where no Python was running"
-    code, instruction = place
+    code, instruction = site
     return f"{shown_path(code.co_filename)}:{line_of(code, instruction)} in {code.co_qualname}"
 
 
@@ -56,7 +56,7 @@ def shown_path(path: str) -> str:
 
 
 def stack_of(frame: FrameType | None) -> tuple[str, ...]:
-    """The calls that led there, as a place each, innermost first; those of the package are left out."""
+    """The calls that led there, as a call site each, innermost first; those of the package are left out."""
     lines: list[str] = []
     while frame is not None:
         if not is_ours(frame.f_code):
