@@ -13,7 +13,7 @@ import runpy
 import sys
 from argparse import Namespace
 from contextlib import suppress
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -71,8 +71,11 @@ class _Memory:
         self._why = "the program did not use NumPy"
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """What Python finds for NumPy; its loader goes on here when it is done."""
-        spec = PathFinder.find_spec(name) if name == "numpy" else None
+        """What the other finders have for NumPy; its loader goes on here when it is done."""
+        if name != "numpy" or self._handler is not None:
+            return None
+        others = (finder.find_spec(name, None) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, others), None)
         if spec is not None and spec.loader is not None:
             loader, load = vars(spec.loader), spec.loader.exec_module
 

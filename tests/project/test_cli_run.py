@@ -275,6 +275,33 @@ print(numpy.ones(1 << 18).sum(), vars(numpy.__loader__), numpy.__spec__.loader i
     assert both_ways(script(tmp_path, code), cwd=tmp_path)[0] == 0
 
 
+EDITABLE = """
+import atexit, os, pickle, sys
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+
+class Finder:
+    folder = os.path.dirname(os.path.dirname(find_spec("numpy").origin))
+
+    def find_spec(self, name, path=None, target=None):
+        return PathFinder.find_spec(name, [self.folder]) if name == "numpy" else None
+
+sys.path.remove(Finder.folder)
+sys.meta_path.append(Finder())
+import numpy
+print(numpy.ones(1 << 18).sum())
+atexit.register(lambda: print(type(pickle.loads(pickle.dumps(Finder())))))
+"""
+
+
+@needs_handler
+def test_numpy_may_be_found_by_any_finder(tmp_path: Path) -> None:
+    """As those of editable installs; and what runs at exit still finds the program in `__main__`."""
+    status, output, errors = both_ways(script(tmp_path, EDITABLE), cwd=tmp_path)
+    assert status == 0, errors
+    assert output == "262144.0\n<class '__main__.Finder'>\n"
+
+
 @needs_handler
 @pytest.mark.parametrize("options", [("--size", "65536"), ("--min-bytes", "9999999")])
 def test_a_region_that_served_nothing_is_told(options: tuple[str, str], tmp_path: Path) -> None:
