@@ -36,11 +36,13 @@ from __future__ import annotations
 
 from _weakref import ref
 from itertools import islice
+from struct import pack_into
 
 from . import _views
 from ._atomic import atomic, critical
+from ._bytecode import cpython
 from ._errors import CommitError, RegionFullError
-from ._layout import ALIGN, PAGE, WINDOW, place, round_up
+from ._layout import ALIGN, LARGE_CLEAR, PAGE, WINDOW, place, round_up
 from ._lifetime import Exporter
 
 TYPE_CHECKING = False
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
 OPEN, SUSPENDED, UNBACKED, RESETTING, ENDED = range(5)
 
 _ZEROS = memoryview(bytes(WINDOW))
+_LARGE = LARGE_CLEAR if cpython else WINDOW
+"""From how many bytes on the C library clears; others may run Python meanwhile."""
 
 
 class Chunk:
@@ -213,10 +217,12 @@ class Chunk:
         reservation = self.reservation
         if reservation.dirty < stop:
             stop = reservation.dirty
-        if start < stop <= start + WINDOW:
-            view[start:stop] = _ZEROS[: stop - start]
-        elif start < stop:
+        if start + _LARGE < stop:
             reservation.clear(start, stop)
+        elif start < stop and cpython:  # pad bytes are zero: one memset, and the GIL is not given away for it
+            pack_into(f"{stop - start}x", view, start)
+        elif start < stop:
+            view[start:stop] = _ZEROS[: stop - start]
 
     def prepare(self) -> None:
         """Zero the next window, as far as it is committed, and open the fast path, if nobody has done so meanwhile."""

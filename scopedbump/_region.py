@@ -145,7 +145,7 @@ class Region:
             if taken is not None:
                 view, start, mark, zeroed = taken
                 if zero and zeroed < start + size:
-                    chunk.clear(view, start if zeroed < start else zeroed, start + size)
+                    chunk.clear(view, max(zeroed, start), start + size)
                 elif zeroed < 0:
                     chunk.spoil(view, start, start + size)
                 if size <= WINDOW:  # behind a large block most often comes another one, or nothing

@@ -4,12 +4,13 @@ A plain ASGI class: the call of the application ends after a streamed body and b
 the handler raises, the client goes away or the task is cancelled. The region ends there.
 
 It takes its memory when it is first asked for some, so a request that needs none costs next to nothing. What a server
-or another middleware put into the scope stays theirs: `scope["state"]` is a dict of this request's own while the
-application runs, and what the application writes there goes into both.
+or another middleware put into the scope stays theirs: where anybody but the scope refers to `scope["state"]`, it is a
+dict of this request's own while the application runs, and what the application writes there goes into both.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Self, TypeAlias, final
 
@@ -17,6 +18,7 @@ from ._checks import checked_escape, checked_pool
 from ._chunk import UNBACKED
 from ._current import _current
 from ._errors import Escape
+from ._lifetime import COUNTED
 from ._pool import RegionPool
 from ._refusal import RETRY_AFTER, WhenFull, checked_status, checked_when_full, refusal
 from ._region import Region
@@ -103,6 +105,8 @@ class ScratchMiddleware:
         state = scope.get("state")
         if state is None:
             scope["state"] = {"scratch": region}
+        elif type(state) is dict and getrefcount(state) == _UNSHARED and "scratch" not in state:
+            state["scratch"] = region
         else:
             scope["state"] = own = _State(state, scratch=region)
             own._outer = state
@@ -206,6 +210,16 @@ class _State(dict[str, Any]):
     def clear(self) -> None:
         for key in tuple(self):
             del self[key]
+
+
+def _count(scope: Scope) -> int:
+    state = scope.get("state")
+    return getrefcount(state)
+
+
+# What the count says of an object that only a scope holds differs between versions: measured, not known.
+getrefcount: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: -1)
+_UNSHARED = _count({"state": {}}) if COUNTED else 0
 
 
 async def _answer(scope: Scope, send: Send, status: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers.support import collect
+from helpers.support import collect, counts_references
 from scopedbump import EscapeWarning, NoRegionError, Region, RegionClosedError, RegionPool, current_region
 from scopedbump.asgi import Message, Receive, Scope, ScratchMiddleware, Send
 
@@ -79,6 +79,22 @@ def test_the_state_of_the_server_is_kept() -> None:
     state = {"database": "here"}
     Server(app).serve({"type": "http", "state": state})
     assert state == {"database": "here", "user": "me"}
+
+
+@counts_references
+def test_a_state_that_nobody_else_has_is_used_as_it_is() -> None:
+    """A copy costs an idle connection some memory: a state of this request's own takes the region itself."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert id(scope["state"]) == same
+        assert scope["state"] == {"a": 1, "scratch": current_region()}
+        scope["state"]["b"] = 2
+
+    scope = {"type": "http", "state": {"a": 1}}
+    same = id(scope["state"])
+    Server(app).serve(scope)
+    region = scope["state"].pop("scratch")  # type: ignore[attr-defined]  # a dict
+    assert region.closed and scope["state"] == {"a": 1, "b": 2}
 
 
 def test_a_state_that_requests_share() -> None:
