@@ -18,7 +18,7 @@ everything back. Whatever still points into the region then is either revoked or
         of the system    ReserveError, CommitError, CallbackRefusedError
         others           PoolFullError, NoRegionError, OverrunError
 
-`help(scopedbump.Region)` and the like say more; below, `help(scopedbump)` prints all of that at once.
+`help(scopedbump.Region)` and the like say more.
 """
 
 # Nothing is imported before it is used: who imports a library that could use a region pays nothing for it.
@@ -58,62 +58,44 @@ if TYPE_CHECKING:
     from ._region import Region as Region
     from ._writer import Writer as Writer
 
-__all__ = [
-    "DEFAULT_SIZE",
-    "FFI",
-    "Allocator",
-    "CData",
-    "CallbackRefusedError",
-    "CffiAllocator",
-    "CffiHooks",
-    "CommitError",
-    "CtypesAllocator",
-    "CtypesHooks",
-    "Escape",
-    "EscapeError",
-    "EscapeWarning",
-    "HeapAllocator",
-    "NoRegionError",
-    "OpenRegion",
-    "OverrunError",
-    "PoolFullError",
-    "PoolStats",
-    "Region",
-    "RegionBusyError",
-    "RegionClosedError",
-    "RegionFullError",
-    "RegionPool",
-    "ReserveError",
-    "ScopedBumpError",
-    "TypedAllocator",
-    "Writer",
-    "bump_region",
-    "current_region",
-    "heap",
-]
+# What one begins with. `help` prints whole what stands here, which of all public names were 2,800 lines.
+__all__ = ["DEFAULT_SIZE", "RegionPool", "bump_region", "current_region", "heap"]
 
 __version__ = "0.2.0"
 
 _FOUND_IN = {
-    "_adapters._numpy_handler": ("NumpyHandler",),  # these two are not in __all__: they need NumPy
-    "_adapters.numpy_": ("NumpyAllocator",),
     "_adapters.cffi_": ("FFI", "CData", "CffiAllocator"),
     "_adapters.ctypes_": ("CtypesAllocator",),
     "_adapters.hooks": ("CffiHooks", "CtypesHooks"),
     "_allocator": ("Allocator", "HeapAllocator", "TypedAllocator", "heap"),
     "_bump_region": ("bump_region",),
     "_current": ("current_region",),
-    "_errors": ("Escape", *(name for name in __all__ if name.endswith(("Error", "Warning")))),
+    "_errors": (
+        "CallbackRefusedError",
+        "CommitError",
+        "Escape",
+        "EscapeError",
+        "EscapeWarning",
+        "NoRegionError",
+        "OverrunError",
+        "PoolFullError",
+        "RegionBusyError",
+        "RegionClosedError",
+        "RegionFullError",
+        "ReserveError",
+        "ScopedBumpError",
+    ),
     "_options": ("DEFAULT_SIZE",),
     "_pool": ("RegionPool",),
     "_pool_stats": ("OpenRegion", "PoolStats"),
     "_region": ("Region",),
     "_writer": ("Writer",),
 }
+_NEEDS_NUMPY = {"_adapters._numpy_handler": ("NumpyHandler",), "_adapters.numpy_": ("NumpyAllocator",)}
 
 
 def _find(name: str) -> object:
-    for module, names in _FOUND_IN.items():
+    for module, names in (_FOUND_IN | _NEEDS_NUMPY).items():
         if name in names:
             value: object = getattr(__import__(f"{__name__}.{module}", fromlist=[name]), name)
             globals()[name] = value
@@ -126,5 +108,5 @@ if not TYPE_CHECKING:  # type checkers know the names that there are
 
 
 def __dir__() -> list[str]:
-    # Prompts complete what this lists, so it is all that is public, though `help` prints as much below the summary.
-    return [*__all__, *(name for name in globals() if name.startswith("_"))]
+    public = [name for names in _FOUND_IN.values() for name in names]
+    return [*public, *(name for name in globals() if name.startswith("_"))]
