@@ -24,6 +24,7 @@ from . import _views
 from ._atomic import atomic, critical
 from ._errors import RegionFullError
 from ._layout import HUGE_PAGE, SMALL_PAGES, WINDOW, place, round_up
+from ._zeros import ZEROS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 _FIRST_STEP = 1 << 16
 _MAX_STEP = 1 << 22
-_ZEROS = memoryview(bytes(WINDOW))
 
 _released = memoryview(b"")
 _released.release()
@@ -299,7 +299,7 @@ class Ahead:
         """Zero what may not be, through the view: what was given back meanwhile is out of reach."""
         for at in range(start, stop, WINDOW):
             size = min(WINDOW, stop - at)
-            self._zero(slice(at, at + size), _ZEROS[:size])
+            self._zero(slice(at, at + size), ZEROS[:size])
 
     def let_go(self) -> list[memoryview]:
         """The end of the region: refer to none of its memory any more. The views of rooms that are to be revoked."""

@@ -36,14 +36,13 @@ from __future__ import annotations
 
 from _weakref import ref
 from itertools import islice
-from struct import pack_into
 
 from . import _views
 from ._atomic import atomic, critical
-from ._bytecode import cpython
 from ._errors import CommitError, RegionFullError
-from ._layout import ALIGN, LARGE_CLEAR, PAGE, WINDOW, place, round_up
+from ._layout import ALIGN, PAGE, WINDOW, place, round_up
 from ._lifetime import Exporter
+from ._zeros import ZEROS, clear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,10 +55,6 @@ if TYPE_CHECKING:
     from ._tenure import Holder, Tenure
 
 OPEN, SUSPENDED, UNBACKED, RESETTING, ENDED = range(5)
-
-_ZEROS = memoryview(bytes(WINDOW))
-_LARGE = LARGE_CLEAR if cpython else WINDOW
-"""From how many bytes on the C library clears; others may run Python meanwhile."""
 
 
 class Chunk:
@@ -214,15 +209,7 @@ class Chunk:
 
     def clear(self, view: memoryview, start: int, stop: int) -> None:
         """Zero what may have been written of view[start:stop], which is the caller's alone."""
-        reservation = self.reservation
-        if reservation.dirty < stop:
-            stop = reservation.dirty
-        if start + _LARGE < stop:
-            reservation.clear(start, stop)
-        elif start < stop and cpython:  # pad bytes are zero: one memset, and the GIL is not given away for it
-            pack_into(f"{stop - start}x", view, start)
-        elif start < stop:
-            view[start:stop] = _ZEROS[: stop - start]
+        clear(self.reservation, view, start, stop)
 
     def prepare(self) -> None:
         """Zero the next window, as far as it is committed, and open the fast path, if nobody has done so meanwhile."""
@@ -239,9 +226,9 @@ class Chunk:
             return
         end = dirty if dirty < target else target  # noqa: FURB136  # a call of min takes as long as all of this
         if end > zeroed:  # made here: making anything is where a garbage collection may come in
-            self._open_window(view, zeroed, dirty, target, slice(zeroed, end), _ZEROS[: end - zeroed])
+            self._open_window(view, zeroed, dirty, target, slice(zeroed, end), ZEROS[: end - zeroed])
         else:
-            self._open_window(view, zeroed, dirty, target, None, _ZEROS)
+            self._open_window(view, zeroed, dirty, target, None, ZEROS)
 
     @critical
     def _open_window(

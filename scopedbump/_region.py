@@ -408,7 +408,8 @@ class Region:
     def _end(self, escape: hints.Escape, told: bool = True) -> None:
         chunk = self._chunk
         if chunk.state == UNBACKED:
-            if chunk.end(self):  # type: ignore[attr-defined]  # no other is in this state
+            if chunk.replace(self, chunk.over):  # type: ignore[attr-defined]  # no other is in this state
+                self._adapters = None
                 return
             chunk = self._chunk
         wipe = self._options.wipe

@@ -8,7 +8,7 @@ from __future__ import annotations
 from . import _pages
 from ._atomic import critical, new_lock
 from ._errors import CommitError
-from ._layout import LARGE_CLEAR, SMALL_PAGES, commit_target, round_up
+from ._layout import SMALL_PAGES, commit_target, round_up
 from ._mapping import map_range
 
 TYPE_CHECKING = False
@@ -121,19 +121,6 @@ class Reservation:
     def gaps(self, start: int = 0) -> int:
         """Bytes from `start` on that are not usable, though `committed` says so."""
         return sum(ahead.edge - ahead.committed for ahead in tuple(self.aheads) if ahead.start >= start)
-
-    def clear(self, start: int, stop: int) -> None:
-        """Zero committed memory that is the caller's alone. Large stretches are not touched where nobody wrote."""
-        pages = self.pages
-        if stop - start < LARGE_CLEAR or stop <= self.backed:
-            pages.clear(self.address + start, stop - start)
-            return
-        found = self.touched(start, stop)
-        for first, last in found:
-            pages.clear(self.address + first, last - first)
-        # To ask costs a tenth of clearing, so it is not asked twice. What is short is cleared without asking anyway.
-        if start < self.backed + LARGE_CLEAR and found == [(start, stop)]:
-            self.backed = stop
 
     def touched(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Where something may have been written between two positions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _weakref import ref
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from ._chunk import Chunk
     from ._lifetime import Exporter
@@ -30,5 +30,4 @@ if TYPE_CHECKING:
     class Holder(Protocol):
         """Whoever bumps in a chunk: a region."""
 
-        _adapters: dict[object, Any] | None
         _chunk: Chunk

@@ -45,12 +45,3 @@ class Unbacked(Chunk):
             return False
         holder._chunk = new
         return True
-
-    @critical
-    def end(self, holder: Holder) -> bool:
-        """The region ends without having had memory. False when it has some by now, or is over."""
-        if holder._chunk is not self:
-            return False
-        holder._chunk = self.over
-        holder._adapters = None  # last, for it may be what somebody's finalizer waited for
-        return True

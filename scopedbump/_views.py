@@ -60,29 +60,17 @@ def _dereferenced(entries: Iterable[memoryview]) -> Iterable[memoryview]:
     return (view for entry in entries if (view := entry()) is not None)  # type: ignore[operator]  # a reference
 
 
-def _revoke_counted(views: list[memoryview]) -> list[memoryview]:
+def revoke(views: list[memoryview]) -> list[memoryview]:
+    """Release every view of the list, but those from which something was made: they pin. Those that are alive."""
     left: list[memoryview] = []
-    for view in views:
-        try:
-            view.release()
-        except BufferError:  # something was made from it: it pins
-            pass
-        if sys.getrefcount(view) > _ALONE:  # here, as this is what every lease does: `alive` would be two calls more
-            left.append(view)
-    return left
-
-
-def _revoke_referred(views: list[memoryview]) -> list[memoryview]:
-    for view in _dereferenced(views):
+    for view in views if COUNTED else _dereferenced(views):
         try:
             view.release()
         except BufferError:
-            continue
-    return alive(views)
-
-
-revoke: Callable[[list[memoryview]], list[memoryview]] = _revoke_counted if COUNTED else _revoke_referred
-"""Release every view of the list, but those from which something was made: they pin. Returns those that are `alive`."""
+            pass
+        if COUNTED and sys.getrefcount(view) > _ALONE:  # looked at here: each lease comes this way
+            left.append(view)
+    return left if COUNTED else alive(views)
 
 
 def outlast(views: list[memoryview], owner: object) -> None:

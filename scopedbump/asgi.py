@@ -100,16 +100,13 @@ class ScratchMiddleware:
             region = self.pool._region_on_demand(self._options)
 
         # All of this is in one function, and calls as little as can be: it is what an idle request costs.
-        unbacked = self.pool._unbacked
         answer = _Answer(send, region)
-        state = scope.get("state")
-        if state is None:
-            scope["state"] = {"scratch": region}
-        elif type(state) is dict and getrefcount(state) == _UNSHARED and "scratch" not in state:
+        state: MutableMapping[str, Any] | None = scope.get("state")
+        kind: object = type(state)
+        if state is not None and kind is dict and getrefcount(state) == _UNSHARED and "scratch" not in state:
             state["scratch"] = region
         else:
-            scope["state"] = own = _State(state, scratch=region)
-            own._outer = state
+            scope["state"] = _own_state(state, region)
         token = _current.set(region)
         try:
             await self.app(scope, receive, answer.send)
@@ -119,8 +116,7 @@ class ScratchMiddleware:
                 raise
             await _answer(scope, send, status)
         else:
-            if not unbacked.end(region):  # it took memory
-                region.close()
+            region.close()
         finally:
             if inbox is not None:
                 inbox.close()
@@ -210,6 +206,15 @@ class _State(dict[str, Any]):
     def clear(self) -> None:
         for key in tuple(self):
             del self[key]
+
+
+def _own_state(outer: MutableMapping[str, Any] | None, region: Region) -> dict[str, Any]:
+    """A state for this request, with its region, over the one that the scope had."""
+    if outer is None:
+        return {"scratch": region}
+    own = _State(outer, scratch=region)
+    own._outer = outer
+    return own
 
 
 def _count(scope: Scope) -> int:

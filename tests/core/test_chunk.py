@@ -25,7 +25,6 @@ class Holder:
     """Whoever bumps in a chunk."""
 
     def __init__(self, chunk: Chunk) -> None:
-        self._adapters: dict[object, object] | None = None
         self._chunk = chunk
 
 

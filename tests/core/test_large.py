@@ -14,6 +14,7 @@ from scopedbump import Region, RegionPool, ReserveError, bump_region
 from scopedbump._layout import SMALL_PAGES
 from scopedbump._pages import system_pages
 from scopedbump._reservation import reserve
+from scopedbump._zeros import clear_large
 
 MIB = 1 << 20
 STATM = Path("/proc/self/statm")
@@ -116,11 +117,11 @@ def test_what_was_cleared_once_is_known_to_be_there_until_it_is_given_back() -> 
         reservation.commit(64 * MIB)
         before = resident()
         system_pages.clear(reservation.address, 32 * MIB)
-        reservation.clear(4096, 32 * MIB)
+        clear_large(reservation, 4096, 32 * MIB)
         assert reservation.backed == 32 * MIB
         give_back(MIB)
         reservation.commit(64 * MIB)
-        reservation.clear(2 * MIB, 32 * MIB)
+        clear_large(reservation, 2 * MIB, 32 * MIB)
         assert resident() - before < 4 * MIB
     del mapping
 

@@ -196,7 +196,7 @@ def test_the_public_names_are_these() -> None:
 
 def test_help_of_the_package_fits_on_a_few_screens() -> None:
     """It names all that is public at once, and prints whole what one begins with."""
-    lines = pydoc.render_doc(scopedbump, renderer=pydoc.plaintext).splitlines()
+    lines = pydoc.plain(pydoc.render_doc(scopedbump)).splitlines()
     assert len(lines) < 300
     summary = "\n".join(lines[: lines.index("PACKAGE CONTENTS")])
     assert all(name in summary for name in PUBLIC)
