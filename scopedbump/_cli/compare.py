@@ -19,12 +19,13 @@ from .run import SAYS
 
 
 class Cost(NamedTuple):
-    """What one run took, in seconds and MiB; CPU time and peak are 0 where the system does not say."""
+    """What one run took, in seconds and MiB; all but the time is 0 where the system does not say."""
 
     status: int
     said: list[str]
     time: float
     cpu: float
+    faults: int
     peak: float
 
 
@@ -45,9 +46,10 @@ def run(chosen: Namespace) -> int:
             return 1
         turns.append((ours, plain))
     rows = [("", "in a region", "as it is", "ratio")]
-    for name, column in (("time (s)", 2), ("CPU time (s)", 3), ("peak memory (MiB)", 4)):
-        one, other = (median([float(cost[column]) for cost in side]) for side in zip(*turns, strict=True))
-        rows += [(name, f"{one:.3f}", f"{other:.3f}", f"{one / other:.2f}")] if other else []
+    columns = [("time (s)", "time", 3), ("CPU time (s)", "cpu", 3), ("page faults", "faults", 0)]
+    for name, what, digits in [*columns, ("peak memory (MiB)", "peak", 1)]:
+        one, other = (median([getattr(cost, what) for cost in side]) for side in zip(*turns, strict=True))
+        rows += [(name, f"{one:,.{digits}f}", f"{other:,.{digits}f}", f"{one / other:.2f}")] if other else []
     print(table(rows))
     if turns[0][0].status:
         print(f"\nthe program ended with status {turns[0][0].status}, both ways")
@@ -58,16 +60,18 @@ def run(chosen: Namespace) -> int:
 
 def _cost(command: list[str]) -> Cost:
     with tempfile.TemporaryFile() as errors:
-        start, cpu, peak = time.perf_counter(), 0.0, 0.0
+        start, cpu, faults, peak = time.perf_counter(), 0.0, 0, 0.0
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors) as child:
             if sys.platform != "win32":
                 _, ended, usage = os.wait4(child.pid, 0)
                 child.returncode = os.waitstatus_to_exitcode(ended)
                 cpu = usage.ru_utime + usage.ru_stime
+                faults = usage.ru_minflt
                 peak = usage.ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
         seconds = time.perf_counter() - start
         errors.seek(0)
-        return Cost(child.returncode, errors.read().decode(errors="replace").splitlines(), seconds, cpu, peak)
+        said = errors.read().decode(errors="replace").splitlines()
+        return Cost(child.returncode, said, seconds, cpu, faults, peak)
 
 
 def verdict(ratios: list[float], why: str = "") -> str:

@@ -332,12 +332,12 @@ def test_wrong_options(options: tuple[str, str], words: str, tmp_path: Path) -> 
 
 @needs_handler
 def test_compare_prints_both_ways(tmp_path: Path) -> None:
-    """Times and peak memory of both, and a verdict; nothing of what the program prints."""
+    """Times, page faults and peak memory of both, and a verdict; nothing of what the program prints."""
     program = script(tmp_path, "import numpy as np\nx = np.ones(1 << 18)\nprint('hidden', (x + x * 2).sum())")
     status, output, errors = python("-m", "scopedbump", "run", "--compare", program, cwd=tmp_path)
     assert status == 0, errors
     assert "hidden" not in output
-    words = ["time"] if sys.platform == "win32" else ["time", "CPU time", "peak memory"]
+    words = ["time"] if sys.platform == "win32" else ["time", "CPU time", "page faults", "peak memory"]
     assert all(any(line.startswith(word) for line in output.splitlines()) for word in words)
     assert "pay here" in output
 
