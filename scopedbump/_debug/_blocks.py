@@ -167,11 +167,15 @@ class Ledger:
     def around(self, address: int) -> tuple[Block | None, Block | None]:
         """The last block whose pages begin at or below an address, and the next one."""
         firsts = self._firsts
-        at = bisect_right(firsts, address)
-        before = self._blocks[firsts[at - 1]] if at else None
-        after = self._blocks[firsts[at]] if at < len(firsts) else None
-        return before, after
+        while True:
+            count = len(firsts)
+            at = bisect_right(firsts, address)
+            before = firsts[at - 1] if at else -1  # where no block begins
+            after = firsts[at] if at < count else -1
+            if len(firsts) == count:  # else another thread's block came in between: they are not noted in order
+                break
+        return self._blocks.get(before), self._blocks.get(after)
 
     def all(self) -> list[Block]:
         """All of them, in the order of their addresses."""
-        return [self._blocks[first] for first in self._firsts]
+        return [self._blocks[first] for first in tuple(self._firsts)]

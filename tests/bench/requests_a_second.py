@@ -46,8 +46,8 @@ SERVERS = {
 
 def work() -> Callable[[], None]:
     """What a request of this process has to do besides its answer."""
-    sizes = WORKS[os.environ["WORK"]]
-    wrapped = os.environ["WRAPPED"] == "1"
+    sizes = WORKS[os.environ["BENCH_WORK"]]
+    wrapped = os.environ["BENCH_WRAPPED"] == "1"
     content = bytes(max(sizes, default=0))
 
     def fill() -> None:
@@ -73,7 +73,7 @@ def asgi_application() -> Any:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    return asgi.ScratchMiddleware(app, RegionPool(64 * MIB)) if os.environ["WRAPPED"] == "1" else app
+    return asgi.ScratchMiddleware(app, RegionPool(64 * MIB)) if os.environ["BENCH_WRAPPED"] == "1" else app
 
 
 def wsgi_application() -> Any:
@@ -84,10 +84,10 @@ def wsgi_application() -> Any:
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 
-    return wsgi.ScratchMiddleware(app, RegionPool(64 * MIB)) if os.environ["WRAPPED"] == "1" else app
+    return wsgi.ScratchMiddleware(app, RegionPool(64 * MIB)) if os.environ["BENCH_WRAPPED"] == "1" else app
 
 
-if "WORK" in os.environ:  # a server has imported this
+if "BENCH_WORK" in os.environ:  # a server has imported this
     asgi_app, wsgi_app = asgi_application(), wsgi_application()
 
 
@@ -97,7 +97,7 @@ def start(server: str, kind: str, wrapped: bool, stack: ExitStack) -> tuple[int,
         port: int = taken.getsockname()[1]
     command = SERVERS[server].format(port=port, script=Path(__file__))
     path = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
-    environment = {**os.environ, "WORK": kind, "WRAPPED": str(int(wrapped)), "PYTHONPATH": path}
+    environment = {**os.environ, "BENCH_WORK": kind, "BENCH_WRAPPED": str(int(wrapped)), "PYTHONPATH": path}
     child = stack.enter_context(subprocess.Popen([sys.executable, *command.split()], env=environment))
     stack.callback(child.terminate)
     for _ in range(600):

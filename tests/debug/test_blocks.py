@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from typing import Any
 
 import pytest
 
+from helpers.support import run_threads
 from scopedbump import OverrunError, Region, RegionFullError, bump_region, debug
+from scopedbump._debug._blocks import Block, Ledger, Life
 from scopedbump.debug import Finding
 
 SIZES = [1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 63, 64, 65, 100, 255, 1000, 2048, 4079, 4080, 4081, 4095, 4096, 4097]
@@ -202,3 +205,29 @@ def test_with_too_many_mappings_blocks_have_canaries(monkeypatch: pytest.MonkeyP
         library.poke(addresses[5], 16)
         assert "canary changed" in debug.check(a)[0].text
     assert _memory.Mapped.now <= _memory.Mapped.most
+
+
+def test_a_block_is_found_while_others_are_noted_out_of_order() -> None:
+    """Promise 9: threads note blocks in another order than they took them: none is taken for another one."""
+    ledger = Ledger(0, 0, 1 << 40)
+    life = Life("", False, None, [])
+
+    def note(address: int) -> Block:
+        block = Block(life, 16, 16, None, 0, 16, (address, address, address + 16))
+        ledger.add(block)
+        return block
+
+    last = note(1 << 30)
+    done = threading.Event()
+
+    def others() -> None:
+        for address in range(0, 20_000 * 16, 16):
+            note(address)
+        done.set()
+
+    def look() -> None:
+        while not done.is_set():
+            assert ledger.around(last.address) == (last, None)
+
+    run_threads(others, look)
+    assert len(ledger.all()) == 20_001
