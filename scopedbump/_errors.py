@@ -15,21 +15,6 @@ if TYPE_CHECKING:
     Escape: TypeAlias = Literal["keep", "warn", "raise"]
     """What an escape does when its region closes: nothing, an EscapeWarning, or an EscapeError."""
 
-__all__ = [
-    "CallbackRefusedError",
-    "CommitError",
-    "EscapeError",
-    "EscapeWarning",
-    "NoRegionError",
-    "OverrunError",
-    "PoolFullError",
-    "RegionBusyError",
-    "RegionClosedError",
-    "RegionFullError",
-    "ReserveError",
-    "ScopedBumpError",
-]
-
 
 class ScopedBumpError(Exception):
     """The root of all errors that scopedbump raises, apart from TypeError and ValueError for bad arguments."""
@@ -139,8 +124,9 @@ class EscapeWarning(ResourceWarning):
     """With escape="warn": something still pointed into the region when it closed."""
 
 
-for _name in __all__:
-    globals()[_name].__module__ = "scopedbump"
+for _kind in tuple(globals().values()):
+    if isinstance(_kind, type) and issubclass(_kind, (ScopedBumpError, EscapeWarning)):
+        _kind.__module__ = "scopedbump"
 
 
 def __getattr__(name: str) -> object:

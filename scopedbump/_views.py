@@ -61,7 +61,7 @@ def _dereferenced(entries: Iterable[memoryview]) -> Iterable[memoryview]:
 
 
 def revoke(views: list[memoryview]) -> list[memoryview]:
-    """Release every view of the list, but those from which something was made: they pin. Those that are alive."""
+    """Release every view of the list; those from which something was made pin. Returns those that are alive."""
     left: list[memoryview] = []
     for view in views if COUNTED else _dereferenced(views):
         try:

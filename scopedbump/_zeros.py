@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ZEROS = memoryview(bytes(WINDOW))
 
 _BY_PYTHON = LARGE_CLEAR if cpython else WINDOW
-"""Bytes, at most, that are cleared without a call of the C library: CPython gives the GIL away for that, and in a
-process with threads to have it back takes longer than all of this."""
+"""Bytes, at most, that are cleared without calling the C library. Such a call gives the GIL away, and in a process with
+threads to have it back takes longer than to clear so much. PyPy packs byte by byte, and copies zeros instead."""
 
 
 def clear(reservation: Reservation, view: memoryview, start: int, stop: int) -> None:
