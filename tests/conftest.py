@@ -47,14 +47,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
         missing = re.search(r"(?:could not import '|No module named '|^Skipped: (?=\w+ is not installed))(\w+)", reason)
         reasons[f"needs {missing[1]}" if missing else reason.removeprefix("Skipped: ")] += 1
-    long = len(terminalreporter.stats.get("deselected", []))
-    if not reasons and not long:
+    deselected: Counter[str] = Counter()
+    for item in terminalreporter.stats.get("deselected", []):
+        deselected.update({mark.name for mark in item.iter_markers()})
+    if not reasons and not deselected:
         return
     terminalreporter.section("left out here")
     for reason, count in sorted(reasons.items()):
         terminalreporter.line(f"{count:5} {reason}")
-    if long:
-        terminalreporter.line(f"{long:5} deselected: what is marked long takes minutes, and runs with -m long")
+    for mark, why in (("long", "takes minutes"), ("alone", "changes a setting of the whole machine")):
+        if deselected[mark]:
+            terminalreporter.line(f"{deselected[mark]:5} deselected: it {why}, and runs with -m {mark}")
     terminalreporter.line(
         "What tests need comes with: python -m pip install --group gate (pip 25.1 or newer, in a checkout)"
     )
