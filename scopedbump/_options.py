@@ -28,12 +28,13 @@ class Options:
 
     Attributes:
         debug: whether they are debug regions.
+        ends_with_response: whether they end with a response as an object, if with nothing else: nobody lost them then.
         escape, name, retain: as for `bump_region`.
         secret: whether they are to be wiped.
         wipe: whether there is work for `Chunk.erase`: in debug regions always, for that guards what was used.
     """
 
-    __slots__ = ("debug", "escape", "name", "retain", "secret", "wipe")
+    __slots__ = ("debug", "ends_with_response", "escape", "name", "retain", "secret", "wipe")
 
     def __init__(self, name: str, escape: hints.Escape, wipe: bool, retain: int | None, debug: bool = False) -> None:
         self.debug = debug
@@ -42,7 +43,14 @@ class Options:
         self.secret = wipe
         self.wipe = wipe or debug
         self.retain = retain
+        self.ends_with_response = False
 
     def with_escape(self, escape: hints.Escape) -> Options:
         """The same, with another escape policy."""
         return self if escape == self.escape else Options(self.name, escape, self.secret, self.retain, self.debug)
+
+    def for_responses(self, escape: hints.Escape) -> Options:
+        """The same, with that escape policy, for regions that end with the response of a request."""
+        options = Options(self.name, escape, self.secret, self.retain, self.debug)
+        options.ends_with_response = True
+        return options

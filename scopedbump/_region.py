@@ -400,7 +400,7 @@ class Region:
         if chunk.state == UNBACKED or (chunk.state == ENDED and chunk.tenure is None):
             return
         try:
-            if chunk.state != ENDED:
+            if chunk.state != ENDED and not (self._options.ends_with_response and self._parent is None):
                 warn(f"{self!r} was lost without being closed", ResourceWarning, stacklevel=1, source=self)
         finally:
             self._end("keep", told=False)

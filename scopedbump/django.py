@@ -54,7 +54,7 @@ class ScratchMiddleware:
         found: Any = import_string(pool) if isinstance(pool, str) else pool
         self.pool: RegionPool = checked_pool(found)
         self._full_status = checked_status(options.get("FULL_STATUS"))
-        self._options = self.pool._options.with_escape(checked_escape(options.get("ESCAPE", "keep")))
+        self._options = self.pool._options.for_responses(checked_escape(options.get("ESCAPE", "keep")))
         self._is_async = bool(iscoroutinefunction(get_response))  # pyright: ignore[reportDeprecated]  # Django marks so
         if self._is_async:
             markcoroutinefunction(self)

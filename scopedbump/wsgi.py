@@ -84,7 +84,7 @@ class ScratchMiddleware:
         self.escape = checked_escape(escape)
         checked_when_full(when_full, "refuse")
         self.full_status = checked_status(full_status)
-        self._options = self.pool._options.with_escape(self.escape)
+        self._options = self.pool._options.for_responses(self.escape)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""

@@ -91,12 +91,13 @@ def test_flask_refuses() -> None:
 # -- Django
 
 DJANGO = """
-import asyncio, sys, warnings
+import asyncio, gc, sys, warnings
 import django
 from django.conf import settings
-from django.http import FileResponse, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from scopedbump import RegionPool, current_region
+from scopedbump.django import ScratchMiddleware
 
 pool = RegionPool(1 << 20, max_out=2)
 settings.configure(
@@ -181,6 +182,15 @@ async def main():
             answer.close()
     assert (await client.get("/large")).status_code == 413
 asyncio.run(main())
+
+with warnings.catch_warnings(record=True) as said:  # a server that forgets the close of a response: nobody is told
+    warnings.simplefilter("always")
+    request = HttpRequest()
+    response = ScratchMiddleware(stream)(request)
+    assert b"".join(response) == b"012"
+    del request, response
+    gc.collect()
+assert said == [], said
 assert pool.stats()[4:6] == (0, 0), pool.stats()
 assert (pool.stats().refused, pool.stats().overflowed) == (1, 2)
 """

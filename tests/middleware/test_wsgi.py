@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -419,6 +420,26 @@ def test_a_server_that_forgets_to_close(kind: str) -> None:
     del body
     settle()
     assert server.pool.stats()[3:6] == (1, 0, 0)
+
+
+def test_a_response_that_dies_in_a_cycle() -> None:
+    """As with an error that refers to its frames: whichever finalizer comes first, nothing is said."""
+    regions = []
+
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        regions.append(current_region())
+        regions[0].alloc(10)
+        return (b"x" for _ in range(3))
+
+    server = Server(app)
+    cycle: list[Any] = [server.call(), regions.pop()]
+    cycle.append(cycle)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        del cycle
+        settle()
+    assert said == []
+    assert server.pool.stats()[4:6] == (0, 0)
 
 
 def test_a_server_that_keeps_the_iterator_alone() -> None:
