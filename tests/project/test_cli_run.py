@@ -249,9 +249,12 @@ def test_signals_are_the_programs(name: str, tmp_path: Path) -> None:
     number = signal.Signals[name]
     program = script(tmp_path, "import sys, time; print('up', flush=True); time.sleep(60)")
     command = [sys.executable, "-m", "scopedbump", "run", program]
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits it where it is ignored: behind an `&`
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
     ) as child:
+        signal.signal(signal.SIGINT, before)
         assert child.stdout is not None
         assert child.stdout.readline() == b"up\n"
         time.sleep(0.05)

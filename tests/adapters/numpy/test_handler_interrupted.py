@@ -19,6 +19,7 @@ if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", l
 
 from scopedbump._adapters import _numpy_abi as abi  # noqa: E402
 from scopedbump._adapters import _numpy_memory as memory  # noqa: E402
+from scopedbump._options import debug_by_default  # noqa: E402
 
 BIG = 10_000
 
@@ -59,6 +60,8 @@ def work(region: Region) -> None:
 
 def at_every_moment(first: int, step: int) -> None:
     """Interrupt the work once at each moment at which CPython lets a signal handler in."""
+    if debug_by_default:  # there the work has more moments, and more each time, for it leaves its blocks guarded
+        step *= 3
     with bump_region(1 << 20) as a:
         work(a)
         number, happened = first, True
