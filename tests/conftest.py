@@ -59,5 +59,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if deselected[mark]:
             terminalreporter.line(f"{deselected[mark]:5} deselected: it {why}, and runs with -m {mark}")
     terminalreporter.line(
-        "What tests need comes with: python -m pip install --group gate (pip 25.1 or newer, in a checkout)"
+        "What tests need comes with: python -m pip install --group gate --group servers (pip 25.1, in a checkout)"
     )

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from helpers.support import ENVIRONMENT
+
 HERE = Path(__file__).parent
 MODES = ["plain"] * 60 + ["stream"] * 12 + ["raise"] * 5 + ["escape"] * 8 + ["leak"] * 3 + ["late"] * 4 + ["quit"] * 8
 SIZES = [8] * 4 + [4096] * 8 + [40_000] * 4 + [300_000]
@@ -47,8 +49,8 @@ def serving(server: str, **bounds: str) -> Iterator[int]:
         # A file, since nobody reads a pipe meanwhile.
         log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed below, when all is read
         # Few malloc arenas, so that address space tells of reservations only.
-        path = os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))
-        environment = {**os.environ, **bounds, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": path}
+        path = os.pathsep.join((str(HERE), ENVIRONMENT["PYTHONPATH"]))
+        environment = {**ENVIRONMENT, **bounds, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": path}
         process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", *arguments],
             cwd=HERE,

@@ -24,6 +24,7 @@ import pytest
 
 from helpers import matrix_service
 from helpers.matrix_service import ASGI, WSGI
+from helpers.support import ENVIRONMENT
 
 HERE = Path(matrix_service.__file__).parent
 BIN = Path(sys.executable).parent
@@ -110,16 +111,16 @@ def serving(server: str, interface: str, framework: str, wrapped: bool) -> Itera
         command = [word.replace("PORT", str(port)) for word in command]
         command.append("matrix_service" if server == "uwsgi" else "matrix_service:app")
         if server == "uwsgi":
-            command = [str(BIN / "uwsgi"), *command[1:-1], "matrix_service:app"]
+            command = [str(BIN / "uwsgi"), "--virtualenv", sys.prefix, *command[1:-1], "matrix_service:app"]
     else:
         command = [sys.executable, "-W", "ignore", "matrix_service.py", server, str(port)]
     environment = {
-        **os.environ,
+        **ENVIRONMENT,
         "EVENTLET_NO_GREENDNS": "yes",  # which imports all of dnspython, and that trio, which it does not patch
         "FRAMEWORK": framework,
         "INTERFACE": "wsgi" if interface == "wsgi" else "asgi",
         "WRAPPED": str(int(wrapped)),
-        "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", ""))),
+        "PYTHONPATH": os.pathsep.join((str(HERE), ENVIRONMENT["PYTHONPATH"])),
     }
     if server == "bridge":
         environment["BRIDGE"] = "1"
@@ -137,9 +138,10 @@ def serving(server: str, interface: str, framework: str, wrapped: bool) -> Itera
                 time.sleep(0.05)
             if process.poll() is not None:
                 log.seek(0)
-                if wrapped:
-                    pytest.fail(log.read())
-                pytest.skip(f"{server} does not serve {framework} here: {log.read()[-300:]}")
+                said = log.read()
+                if wrapped or "No module named 'scopedbump'" in said:
+                    pytest.fail(said)
+                pytest.skip(f"{server} does not serve {framework} here: {said[-300:]}")
             yield port
         finally:
             process.terminate()
@@ -174,6 +176,7 @@ def ask(port: int, method: str, path: str, headers: dict[str, str], version: int
 def ask_http2(port: int, method: str, path: str, headers: dict[str, str], version: int) -> Answer | str:
     """The same by HTTP/2, without TLS."""
     httpx: Any = import_module("httpx")
+    protocol_error: Any = import_module("h2.exceptions").ProtocolError  # httpx lets it pass while a body is read
     with httpx.Client(http1=False, http2=True, timeout=20) as client:
         try:
             content = b"x" * 100_000 if method == "POST" else None
@@ -183,7 +186,7 @@ def ask_http2(port: int, method: str, path: str, headers: dict[str, str], versio
             assert answer.http_version == "HTTP/2"
             found = [(name, value) for name, value in answer.headers.items() if name not in CHANGES]
             return answer.status_code, sorted(found), answer.content
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, protocol_error) as error:
             return type(error).__name__
 
 
@@ -195,17 +198,21 @@ def need(*packages: str) -> None:
 
 def compare(server: str, interface: str, framework: str) -> None:
     need(*SERVERS[interface][server][0], *(() if framework == "raw" else (framework,)))
-    answers: list[list[Answer | str]] = []
-    for wrapped in (False, True):
-        with serving(server, interface, framework, wrapped) as port:
-            client = ask_http2 if server.endswith("-h2") else ask
-            answers.append([client(port, *request) for request in REQUESTS])
-        if answers[0][0][:1] != (200,):
-            pytest.skip(f"{server} does not serve {framework}: {answers[0][0]}")
-    for request, bare, wrapped_answer in zip(REQUESTS, *answers, strict=True):
-        if not isinstance(bare, str):  # what fails bare too is no fault of ours
-            assert wrapped_answer == bare, request
-    assert answers[0][0][2] == b"plain"
+    client = ask_http2 if server.endswith("-h2") else ask
+    with serving(server, interface, framework, wrapped=False) as port:
+        bare = [client(port, *request) for request in REQUESTS]
+    if isinstance(bare[0], str) or bare[0][0] != 200:
+        pytest.skip(f"{server} does not serve {framework}: {bare[0]}")
+    assert bare[0][2] == b"plain"
+    with serving(server, interface, framework, wrapped=True) as port:
+        wrapped = [client(port, *request) for request in REQUESTS]
+    for request, expected, answer in zip(REQUESTS, bare, wrapped, strict=True):
+        if isinstance(expected, str) or answer == expected:  # what fails bare too is no fault of ours
+            continue
+        # By timing a server may answer in more than one way: hypercorn an upload that it refuses, granian a HEAD.
+        with serving(server, interface, framework, wrapped=False) as port:
+            others = [client(port, *request) for _ in range(100)]
+        assert answer in others, (request, expected)
 
 
 QUICK = {("uvicorn-h11", "asgi", "raw"), ("gunicorn-gthread", "wsgi", "raw"), ("wsgiref", "wsgi", "raw")}
