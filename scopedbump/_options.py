@@ -28,7 +28,7 @@ class Options:
 
     Attributes:
         debug: whether they are debug regions.
-        ends_with_response: whether they end with a response as an object, if with nothing else: nobody lost them then.
+        ends_with_response: whether each belongs to a response and ends with that object at the latest: none is lost.
         escape, name, retain: as for `bump_region`.
         secret: whether they are to be wiped.
         wipe: whether there is work for `Chunk.erase`: in debug regions always, for that guards what was used.

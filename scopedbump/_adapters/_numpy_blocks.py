@@ -63,7 +63,7 @@ class FreeBlocks:
         self.freed: list[Span] = []
         self.give_back: Callable[[Span], None] = self.freed.append
         self._ranges: list[tuple[int, int]] | None = []  # (size, start), the smallest first; None after the end
-        # Goes up when something was taken out of `freed`. From here, for tests count references to small numbers.
+        # Goes up when something was taken out of `freed`. High: NumPy's tests count who refers to 0 and 1.
         self._pops = 1 << 20
         self._gaps: dict[int, int] = {}  # where the cursor was, where that was not aligned, by the block behind
         self._in_use = 0  # bytes that the cursor moved for, those that came back included

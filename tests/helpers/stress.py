@@ -50,7 +50,7 @@ def choose_build(build: str) -> None:
     assert (build == "locked") <= (not _atomic.atomic), "the build is chosen before the package is imported"
 
 
-def in_process(file: str, function: str, *arguments: object, timeout: float = 250, **settings: str) -> str:
+def in_process(file: str, function: str, *arguments: object, timeout: float = 100, **settings: str) -> str:
     """Call `function(*arguments)` of the test module `file` in a process of its own; what it printed.
 
     With "locked" among the arguments the package is there as it is on a Python without a GIL: critical sections have

@@ -442,6 +442,18 @@ def test_a_response_that_dies_in_a_cycle() -> None:
     assert server.pool.stats()[4:6] == (0, 0)
 
 
+@counts_references
+def test_a_scope_that_a_request_loses_is_told() -> None:
+    """Only the region of the response ends by itself: a scope that the application forgot is a mistake of its own."""
+
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        current_region().scope().alloc(10)
+        return []
+
+    with pytest.warns(ResourceWarning, match="was lost without being closed"):
+        Server(app).call()
+
+
 def test_a_server_that_keeps_the_iterator_alone() -> None:
     """As a `for` around the call does: the region lasts as long as the iteration."""
 

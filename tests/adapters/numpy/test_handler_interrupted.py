@@ -6,6 +6,7 @@ import gc
 import random
 import signal
 import sys
+from functools import partial
 
 import pytest
 
@@ -19,7 +20,6 @@ if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", l
 
 from scopedbump._adapters import _numpy_abi as abi  # noqa: E402
 from scopedbump._adapters import _numpy_memory as memory  # noqa: E402
-from scopedbump._options import debug_by_default  # noqa: E402
 
 BIG = 10_000
 
@@ -60,19 +60,17 @@ def work(region: Region) -> None:
 
 def at_every_moment(first: int, step: int) -> None:
     """Interrupt the work once at each moment at which CPython lets a signal handler in."""
-    if debug_by_default:  # there the work has more moments, and more each time, for it leaves its blocks guarded
-        step *= 3
-    with bump_region(1 << 20) as a:
-        work(a)
-        number, happened = first, True
-        while happened:
-            moment = at_moment(number, ring, lambda: work(a))
+    number, happened = first, True
+    while happened:
+        with bump_region(1 << 20) as a:  # one each: a debug region's work has more moments each time
+            work(a)
+            moment = at_moment(number, ring, partial(work, a))
             happened = moment.happened
             assert not happened or moment.error is AlarmError, (number, moment.place, moment.error)
             settle()
-            number += step
-        assert number > 100
-    assert a.released
+        assert a.released
+        number += step
+    assert number > 100
 
 
 @pytest.mark.parametrize(
